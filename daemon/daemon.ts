@@ -15,7 +15,7 @@ import { cniCalls } from './cni/calls.ts'
 import type { Health } from './health/health.ts'
 import { serveHttp } from './health/http.ts'
 import type { Metrics } from './health/metrics.ts'
-import { missingFeatures } from './kernel/features.ts'
+import { lacking, missingFeatures } from './kernel/features.ts'
 import { openInspection } from './kernel/inspect.ts'
 import { openKernel } from './kernel/kernel.ts'
 import { Firewall } from './kernel/nftables/firewall.ts'
@@ -28,6 +28,7 @@ import { withPrivileges } from './lifecycle/privileges.ts'
 import { ServiceManager } from './lifecycle/service-manager.ts'
 import { lockSingleInstance } from './lifecycle/single-instance.ts'
 import { uninstall } from './lifecycle/uninstall.ts'
+import { BackendFacts } from './node/backend-facts.ts'
 import { ForeignFirewall } from './node/foreign-firewall.ts'
 import { watchedSysctls } from './node/host-checks.ts'
 import { isOfInterest } from './node/interest.ts'
@@ -51,6 +52,7 @@ import { repairReport } from './reconcile/repair-report.ts'
 import type { Inspection } from './state/inspection.ts'
 import type { Kernel } from './state/kernel.ts'
 import { openStore } from './stores/registry.ts'
+import { openProxyClient } from './udp/client.ts'
 import { followWays, type WayDeps } from './underlay/follow-way.ts'
 import { RouteWatch } from './underlay/route-watch.ts'
 import { ShadowedRoutes } from './underlay/shadowed-routes.ts'
@@ -165,10 +167,11 @@ export async function cleanNode(deps: DaemonDeps, signal: AbortSignal): Promise<
 
 /** The kernel, and the loop that keeps it as desired; resolves after the first complete dump. */
 async function openCore(
-  { options, log, health, metrics }: DaemonDeps,
+  { options, log, health, metrics, version }: DaemonDeps,
   signal: AbortSignal,
   parts: AsyncDisposableStack
 ): Promise<Core> {
+  const tunnel = await openProxyClient({ options, log, health, version }, signal)
   const firewall = new Firewall({ iptablesResyncSeconds: options.iptablesResync })
   const runs = metrics.histogram(
     'weft_kernel_run_seconds',
@@ -184,7 +187,7 @@ async function openCore(
     return [...wantedSysctls(core.reconciler.desired), ...watched]
   }
   const offloads = (): readonly string[] => wantedOffloads(core.reconciler.desired)
-  const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls, offloads, took }))
+  const kernel = parts.use(await openKernel({ log, nft: firewall, sysctls, offloads, tunnel, took }))
   const changes = new RecentChanges(Date.now)
   const reconciler = new Reconciler({
     ...{ kernel, log, now: () => performance.now(), recognises: backends.recognises },
@@ -197,6 +200,7 @@ async function openCore(
   const inspection = parts.use(await openInspection(signal))
   const core: Core = { signal, firewall, kernel, reconciler, changes, backends, inspection, running, failure }
   running(reconciler.run(signal))
+  running(tunnel.follow())
   // The first dump may fail again and again, and a signal must end that, too.
   await Promise.race([reconciler.observing, failure, aborted(signal)])
   signal.throwIfAborted()
@@ -241,6 +245,7 @@ function openMembership(
   }
   return new Membership({
     ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6, backends, bridge: DEFAULT_BRIDGE },
+    backendFacts: new BackendFacts({ lacking, needs: backends.needs, health, log }),
     interfaceOptions: {
       ...{ ifaces, ifaceRegexes, compile, publicIp, ...(canReach && { canReach }) },
       flagName: (flag) => writtenAs(setBy, flag)

@@ -10,9 +10,9 @@ import type { Log } from './base/log.ts'
 import { printable, printableJson } from './base/printable.ts'
 import { writtenAs } from './cli/flag-parser.ts'
 import { type ParsedOptions, printHelp, printVersion } from './cli/parse-options.ts'
-import { parseCommand, printCleanHelp, printInstallHelp } from './cli/subcommands.ts'
+import { parseCommand, printCleanHelp, printInstallHelp, printUdpProxyHelp } from './cli/subcommands.ts'
 import { exitOnClosedPipe } from './ctl/closed-reader.ts'
-import { cleanNode, type DaemonDeps, runDaemon } from './daemon.ts'
+import type { DaemonDeps } from './daemon.ts'
 import { logCondition, reportUnknownVariables } from './health/condition-log.ts'
 import { Health } from './health/health.ts'
 import { createMetrics, observeHealth, observeProcess } from './health/metrics.ts'
@@ -23,7 +23,7 @@ import { exitAtOnce } from './os/exit.ts'
 type Run = Extract<ParsedOptions, { readonly kind: 'run' }>
 
 type Work = {
-  readonly run: typeof runDaemon
+  readonly run: (deps: DaemonDeps, signal: AbortSignal) => Promise<void>
   /** The first line of the log, and the line when a signal ends the process. */
   readonly begins: string
   readonly stops: string
@@ -31,13 +31,14 @@ type Work = {
 }
 
 const RUN: Work = {
-  run: runDaemon,
+  // On demand: the process of udp-proxy, of which there is one beside each weftd, does without.
+  run: async (deps, signal) => (await import('./daemon.ts')).runDaemon(deps, signal),
   begins: 'weftd starts',
   stops: 'stopping; routes and pods stay as they are',
   logCondition
 }
 const CLEAN: Work = {
-  run: cleanNode,
+  run: async (deps, signal) => (await import('./daemon.ts')).cleanNode(deps, signal),
   begins: 'weftd clean: removing Weft from this node',
   stops: 'stopping; run weftd clean again to remove the rest',
   // Nothing is to be set up, so STARTING means nothing here.
@@ -58,8 +59,14 @@ switch (command.kind) {
   case 'clean help':
     process.stdout.write(printCleanHelp(width))
     break
+  case 'udp-proxy help':
+    process.stdout.write(printUdpProxyHelp(width))
+    break
   case 'install':
     install(command.flags)
+    break
+  case 'udp-proxy':
+    await carry(command.flags)
     break
   case 'wrong':
     refuse(command.errors)
@@ -122,13 +129,34 @@ function install(flags: {
   }
 }
 
+/** Loaded on demand, as weftctl. */
+async function carry({ stateDir, replace }: { readonly stateDir: string; readonly replace: boolean }): Promise<void> {
+  const [{ runProxy }, { proxyPath }] = await Promise.all([import('./udp/server.ts'), import('./udp/connection.ts')])
+  nameProcess('weftd-udp')
+  const log = openLog('info')
+  const stop = new AbortController()
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort())
+  try {
+    await runProxy({ path: proxyPath(stateDir), version: manifest.version, replace, log }, stop.signal)
+  } catch (error) {
+    const fields = error instanceof WeftError ? { code: error.code, cure: error.cure } : { err: error }
+    log.error(fields, `weftd udp-proxy can't continue: ${printable(reasonOf(error))}`)
+    exitAtOnce(1)
+  }
+  exitAtOnce(0)
+}
+
+function openLog(level: string): Log {
+  return pino({ level, base: null, hooks: { streamWrite: printableJson } }, pino.destination({ fd: 2, sync: true }))
+}
+
 /**
  * For ps(1), pgrep(1), and the error of a second weftd: Node gives its main thread another name. Not process.title,
  * which would overwrite the flags.
  */
-function nameProcess(): void {
+function nameProcess(name: string): void {
   try {
-    writeFileSync('/proc/self/comm', 'weftd')
+    writeFileSync('/proc/self/comm', name)
   } catch {
     // The name is not essential.
   }
@@ -143,11 +171,8 @@ async function start(
   // (kernel/netlink/lane.ts), and files on file systems that do not answer six (ipam/read-file.ts); name lookups and
   // other files need some too.
   process.env.UV_THREADPOOL_SIZE ??= '14'
-  nameProcess()
-  const log: Log = pino(
-    { level: options.v > 0 ? 'debug' : 'info', base: null, hooks: { streamWrite: printableJson } },
-    pino.destination({ fd: 2, sync: true })
-  )
+  nameProcess('weftd')
+  const log = openLog(options.v > 0 ? 'debug' : 'info')
   const stop = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {

@@ -1,7 +1,7 @@
 // Answers about nodes for weftctl: their leases, and how each is reached.
 import { contains, formatIp, formatPrefix, type Ip, type PerFamily, parseIp, perFamily } from '../../ipam/address.ts'
 import { sentence } from '../health/conditions.ts'
-import type { Lease } from '../lease/lease.ts'
+import { type Lease, typeOf } from '../lease/lease.ts'
 import type { Place } from '../node/place.ts'
 import { leaseOwnerOf } from '../peers/peers.ts'
 import type { KernelObject, Key, State } from '../state/object.ts'
@@ -47,7 +47,7 @@ function leaseAnswer(
     isOwn,
     subnet: texts(lease.subnet, formatPrefix),
     publicIp: texts(lease.publicIp, formatIp),
-    backend: lease.backendType,
+    backend: typeOf(lease),
     reach: isOwn ? [] : wanted.flatMap((object) => reachBy(object, reconciler.observed, context.place())),
     inKernel:
       (isOwn || wanted.length > 0) && wanted.every((object) => stateIn(reconciler.observed, object) === 'there'),
@@ -62,7 +62,7 @@ function leaseAnswer(
 function notUsed({ place }: QueryContext, lease: Lease, isOwn: boolean): { readonly skipped?: string } {
   const ownType = place()?.backend.type
   if (ownType === undefined) return { skipped: 'this node has no subnet yet' }
-  if (lease.backendType === ownType || isOwn) return {}
+  if (typeOf(lease) === ownType || isOwn) return {}
   return {
     skipped:
       lease.backendType === ''

@@ -4,6 +4,7 @@ import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
 import type { Json, JsonObject } from '../config/json.ts'
 import type { ConditionCode } from '../health/conditions.ts'
 import type { Lease } from '../lease/lease.ts'
+import type { Feature } from '../state/feature.ts'
 import type { RouteLookup } from '../state/kernel.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject, Link, Route } from '../state/object.ts'
@@ -56,6 +57,16 @@ export type PeerRoutes = PerFamily<
 /** A key beside Type, as docs/configuration.md prints it. */
 export type BackendKey = { readonly rule: string; readonly default: string; readonly meaning: string }
 
+/** Where packets of other nodes enter this host by a tunnel that takes them from anyone. */
+export type TunnelEntry = {
+  /** What a rule matches their outer packets by, in nft's syntax, for both families. */
+  readonly outer: string
+  /** Tunnels of other programs may receive such packets as well: only pods may not send them. */
+  readonly isShared?: true
+  /** The inner packets come by this device. */
+  readonly device: string
+}
+
 /** A port of this host on which the backend receives from other nodes; `key` configures it. */
 export type BackendPort = { readonly protocol: 'tcp' | 'udp'; readonly port: number; readonly key: string }
 
@@ -69,6 +80,9 @@ export type MarkedOuter = {
   readonly innerAt: number
 }
 
+/** One of several ways by which a backend's packets can go, with all that the kernel must have for it. */
+export type DataPath = { readonly name: string; readonly features: readonly Feature[] }
+
 export type Backend<Config> = {
   /** The name in `Backend.Type` and in every lease. */
   readonly type: string
@@ -76,11 +90,14 @@ export type Backend<Config> = {
   readonly keys: Readonly<Record<string, BackendKey>>
   /** Reads the backend's own keys. Errors: CONFIG_INVALID with path, value and rule. */
   config(keys: JsonObject): Config
+  /** What the kernel must be able to make, whichever data path is taken. */
+  features(config: Config): readonly Feature[]
   /**
-   * Links that the kernel must be able to create. Each is created once in an empty network namespace that has `lo`
-   * only.
+   * Ways of which one is needed, the best first. The first whose features this kernel has is taken for as long as weftd
+   * runs, and is `node.dataPath`; weftd joins the network once it has one. Absent: `features` are all that is needed, and
+   * are reported while they are missing.
    */
-  features(config: Config): readonly Link[]
+  dataPaths?(config: Config): readonly DataPath[]
   /**
    * Whose device this is; `undefined` when this backend has nothing to do with it. Independent of the configuration: a
    * restarted weftd has none yet.
@@ -90,6 +107,16 @@ export type Backend<Config> = {
   readonly secret?: HostSecret
   /** Absent for a backend without a port of its own. */
   ports?(config: Config): readonly BackendPort[]
+  /**
+   * Where only nodes may send, by the public addresses of their leases, and of the pod network only the addresses of
+   * other nodes' pods inside. Absent for a backend that knows its senders, or has no tunnel.
+   */
+  entry?(node: Node, config: Config): TunnelEntry
+  /**
+   * Packets to addresses of the pod network that no lease has are answered as unreachable instead of following the default
+   * route: flannel's route of this backend has the whole network. Absent: no.
+   */
+  readonly refusesRest?: true
   /** Absent for a backend without a tunnel of this kind. */
   markedOuter?(config: Config): MarkedOuter | undefined
   /** What no other node may publish too. */
@@ -141,9 +168,13 @@ export type Backend<Config> = {
 export type ConfiguredBackend = {
   readonly type: string
   readonly keys: Readonly<Record<string, BackendKey>>
-  readonly features: readonly Link[]
+  readonly features: readonly Feature[]
+  /** Empty where there is no choice. */
+  readonly dataPaths: readonly DataPath[]
   readonly secret?: HostSecret
   readonly ports: readonly BackendPort[]
+  readonly entry?: (node: Node) => TunnelEntry
+  readonly refusesRest?: true
   readonly markedOuter?: MarkedOuter
   mtu(node: Node): number
   underlayMtu(node: Node): number

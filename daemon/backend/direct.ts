@@ -1,11 +1,13 @@
 // Direct routes to peers on our own link: all that host-gw does, and what vxlan does with DirectRouting where
 // encapsulation is not needed.
 import { hostPrefix, type Ip, type Prefix } from '../../ipam/address.ts'
+import { type Lease, leaseKey } from '../lease/lease.ts'
 import type { RouteLookup } from '../state/kernel.ts'
 import type { Node } from '../state/node.ts'
 import type { Route } from '../state/object.ts'
 import { ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { defaultMetric, MAIN_TABLE } from '../state/route.ts'
+import type { PeerRoutes } from './backend.ts'
 
 /**
  * Whether a peer is on our link: the kernel's route to its public address has no gateway and leaves by the node's
@@ -37,8 +39,16 @@ export function directRoute(node: Node, subnet: Prefix, publicIp: Ip, because: s
  */
 export const TRIAL_TOS = 0x0c
 
+/** Trial routes to a peer on our link. IPv6 routes have no type of service. */
+export function trialRoutes(lease: Lease, node: Node, routes: PeerRoutes): readonly Route[] {
+  const [subnet, publicIp] = [lease.subnet[4], lease.publicIp[4]]
+  if (subnet === undefined || publicIp === undefined || node.subnet[4] === undefined) return []
+  if (!isOnLink(node, routes[4])) return []
+  return [trialRoute(node, subnet.ip, publicIp, `trial of a plain route to lease ${leaseKey(lease)}`)]
+}
+
 /** `ADDRESS tos 0x0c via PUBLIC-IP dev DEVICE`: only probes take it. */
-export const trialRoute = (node: Node, held: Ip, publicIp: Ip, because: string): Route => ({
+const trialRoute = (node: Node, held: Ip, publicIp: Ip, because: string): Route => ({
   ...directRoute(node, hostPrefix(held), publicIp, because),
   tos: TRIAL_TOS
 })

@@ -2,16 +2,19 @@
 // BACKENDS.
 import { WeftError } from '../base/error.ts'
 import type { JsonObject } from '../config/json.ts'
-import { DEFAULT_BACKEND } from '../config/net-conf.ts'
-import type { Lease } from '../lease/lease.ts'
+import { type Lease, typeOf } from '../lease/lease.ts'
+import type { Feature } from '../state/feature.ts'
 import type { Link } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
+import { alloc } from './alloc.ts'
 import type { Backend, Claim, ConfiguredBackend } from './backend.ts'
 import { hostGw } from './host-gw.ts'
+import { ipip } from './ipip.ts'
+import { udp } from './udp.ts'
 import { vxlan } from './vxlan.ts'
 
 /** The backends of this version. */
-export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw]
+export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw, udp, ipip, alloc]
 
 export type Registry = {
   /** Files of secrets that weftd writes, of all backends: removed when Weft leaves the host. */
@@ -21,6 +24,8 @@ export type Registry = {
    * known ones, or the invalid key.
    */
   configure(type: string, keys: JsonObject): ConfiguredBackend
+  /** What each type needs with its default keys: of several sets of features one. */
+  readonly needs: readonly { readonly type: string; readonly oneOf: readonly (readonly Feature[])[] }[]
   /** Whose device this is by any backend, whichever is configured: devices of the previous backend are found too. */
   readonly recognises: Recognises
   /** What the lease's own backend says, whichever is configured here. */
@@ -37,9 +42,10 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
     secretFiles: backends.flatMap(({ secret }) => secret?.files.slice(0, 1) ?? []),
     configure: (type, keys) => {
       const backend = byType.get(type.toLowerCase())
-      if (backend === undefined) throw unknownType(type, keys, known)
+      if (backend === undefined) throw unknownType(type, known)
       return configured(backend, keys)
     },
+    needs: backends.map(needsOf),
     recognises: (device) => {
       for (const backend of backends) {
         const recognised = backend.recognises(device)
@@ -47,22 +53,33 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
       }
       return undefined
     },
-    claims: (lease) => byType.get(lease.backendType)?.claims(lease) ?? [],
-    namesOurDevice: (lease, links) => byType.get(lease.backendType)?.namesOurDevice(lease, links) ?? false,
-    namesAnotherDevice: (lease, links) => byType.get(lease.backendType)?.namesAnotherDevice(lease, links) ?? false
+    claims: (lease) => byType.get(typeOf(lease))?.claims(lease) ?? [],
+    namesOurDevice: (lease, links) => byType.get(typeOf(lease))?.namesOurDevice(lease, links) ?? false,
+    namesAnotherDevice: (lease, links) => byType.get(typeOf(lease))?.namesAnotherDevice(lease, links) ?? false
   }
+}
+
+function needsOf<Config>(backend: Backend<Config>): Registry['needs'][number] {
+  const config = backend.config({})
+  const features = backend.features(config)
+  const paths = backend.dataPaths?.(config) ?? [{ features: [] }]
+  return { type: backend.type, oneOf: paths.map((path) => [...features, ...path.features]) }
 }
 
 function configured<Config>(backend: Backend<Config>, keys: JsonObject): ConfiguredBackend {
   const config = backend.config(keys)
+  const { entry, refusesRest } = backend
   const [plain, markedOuter] = [backend.plain?.(config), backend.markedOuter?.(config)]
   return {
     type: backend.type,
     keys: backend.keys,
     features: backend.features(config),
+    dataPaths: backend.dataPaths?.(config) ?? [],
     ...(backend.secret && { secret: backend.secret }),
     ports: backend.ports?.(config) ?? [],
+    ...(entry && { entry: (node) => entry(node, config) }),
     ...(markedOuter && { markedOuter }),
+    ...(refusesRest && { refusesRest }),
     mtu: (node) => backend.mtu(node, config),
     underlayMtu: (node) => backend.underlayMtu(node, config),
     publish: (node) => backend.publish(node, config),
@@ -75,16 +92,9 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
   }
 }
 
-function unknownType(type: string, keys: JsonObject, known: string): WeftError {
-  if (keys === DEFAULT_BACKEND)
-    return new WeftError(
-      'CONFIG_INVALID',
-      `Backend is missing, which means ${JSON.stringify(type)} as it does with flannel; ${known}: add "Backend":{"Type":"vxlan"}`,
-      'add "Backend":{"Type":"vxlan"} to the network configuration'
-    )
-  return new WeftError(
+const unknownType = (type: string, known: string): WeftError =>
+  new WeftError(
     'CONFIG_INVALID',
     `Backend.Type is ${JSON.stringify(type)}; ${known}`,
     'set Backend.Type to one of these'
   )
-}

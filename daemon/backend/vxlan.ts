@@ -20,7 +20,7 @@ import { type KernelObject, type Link, type Mac, parseMac, type Route } from '..
 import { type Recognised, ROUTE_PROTOCOL } from '../state/ownership.ts'
 import { defaultMetric, MAIN_TABLE } from '../state/route.ts'
 import type { Backend, BackendPort, Claim, Device, MarkedOuter, PeerRoutes } from './backend.ts'
-import { directRoute, isOnLink, trialRoute } from './direct.ts'
+import { directRoute, isOnLink, trialRoutes } from './direct.ts'
 import { underlayMtu } from './underlay-mtu.ts'
 
 export type VxlanConfig = {
@@ -187,14 +187,6 @@ export const vxlan = {
         : encapsulated(vtep, node, config, because)
     })
 } satisfies Backend<VxlanConfig>
-
-/** IPv6 routes have no type of service. */
-function trialRoutes(lease: Lease, node: Node, routes: PeerRoutes): readonly Route[] {
-  const [subnet, publicIp] = [lease.subnet[4], lease.publicIp[4]]
-  if (subnet === undefined || publicIp === undefined || node.subnet[4] === undefined) return []
-  if (!isOnLink(node, routes[4])) return []
-  return [trialRoute(node, subnet.ip, publicIp, `trial of a plain route to lease ${leaseKey(lease)}`)]
-}
 
 const carried = (node: Node, config: VxlanConfig): number =>
   underlayMtu(

@@ -193,6 +193,12 @@ export const FLAGS = {
     default: '5',
     help: 'seconds between checks of legacy iptables tables, which send no notifications; changes that the kernel does notify are repaired at once, and everything is compared every minute'
   },
+  'udp-proxy': {
+    group: 'network',
+    reader: oneOf('start', 'external'),
+    default: 'start',
+    help: 'who starts weftd udp-proxy, which the udp backend needs on kernels without FOU: weftd, or something else (its systemd unit, its container)'
+  },
   'ip-blackhole-route': {
     group: 'network',
     reader: toggle,

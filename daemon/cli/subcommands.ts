@@ -1,4 +1,4 @@
-// weftd's subcommands `install` and `clean`: their flag tables, from which they are parsed and their help is printed.
+// weftd's subcommands `install`, `clean` and `udp-proxy`: their flag tables, from which they are parsed and their help is printed.
 
 import type { WeftError } from '../base/error.ts'
 import { type Flags, parseFlags, printFlags, text, toggle, unknownCommand, type Values } from './flag-parser.ts'
@@ -42,6 +42,17 @@ const CLEAN_FLAGS = {
   help: INSTALL_FLAGS.help
 } as const satisfies Flags
 
+export const UDP_PROXY_FLAGS = {
+  'state-dir': { ...FLAGS['state-dir'], group: 'flags', help: "directory of weftd's state: udp-proxy.sock is there" },
+  replace: {
+    group: 'flags',
+    reader: toggle,
+    default: 'false',
+    help: 'take over from a udp-proxy that runs, instead of refusing to start beside it'
+  },
+  help: INSTALL_FLAGS.help
+} as const satisfies Flags
+
 /** Defaults of `weftd clean`. */
 const CLEAN_DEFAULTS = {
   cniConfDir: CLEAN_FLAGS['cni-conf-dir'].default,
@@ -49,11 +60,13 @@ const CLEAN_DEFAULTS = {
 } as const
 
 /** All commands, the two that print pages included. */
-const WORDS = ['install', 'clean', 'man', 'completion']
+const WORDS = ['install', 'clean', 'man', 'completion', 'udp-proxy']
 
 export type Command =
   | { readonly kind: 'install'; readonly flags: Values<typeof INSTALL_FLAGS> }
   | { readonly kind: 'install help' }
+  | { readonly kind: 'udp-proxy'; readonly flags: Values<typeof UDP_PROXY_FLAGS> }
+  | { readonly kind: 'udp-proxy help' }
   | { readonly kind: 'wrong'; readonly errors: readonly WeftError[] }
   | { readonly kind: 'clean help' }
   | { readonly kind: 'clean'; readonly parsed: ParsedOptions }
@@ -67,6 +80,7 @@ type Environment = Readonly<Record<string, string | undefined>>
 export function parseCommand(argv: readonly string[], env: Environment): Command {
   const [word, ...rest] = argv
   if (word === 'install') return parseInstall(rest, env)
+  if (word === 'udp-proxy') return parseUdpProxy(rest, env)
   if (word === 'clean') {
     const parsed = parseOptions(rest, env)
     return parsed.kind === 'help' ? { kind: 'clean help' } : { kind: 'clean', parsed: withPlaces(parsed) }
@@ -82,6 +96,12 @@ function parseInstall(argv: readonly string[], env: Environment): Command {
   const parsed = parseFlags(INSTALL_FLAGS, PREFIXES, argv, env)
   if ('errors' in parsed) return { kind: 'wrong', errors: parsed.errors }
   return parsed.values.help ? { kind: 'install help' } : { kind: 'install', flags: parsed.values }
+}
+
+function parseUdpProxy(argv: readonly string[], env: Environment): Command {
+  const parsed = parseFlags(UDP_PROXY_FLAGS, PREFIXES, argv, env)
+  if ('errors' in parsed) return { kind: 'wrong', errors: parsed.errors }
+  return parsed.values.help ? { kind: 'udp-proxy help' } : { kind: 'udp-proxy', flags: parsed.values }
 }
 
 /** Adds the usual directories, so that flags with the usual values need not be repeated. */
@@ -136,4 +156,20 @@ accepted, and these matter:
 ${printFlags(CLEAN_FLAGS, { flags: 'Flags' }, width)}
 
 Exit status: 0 done, 1 not or partly (the log says why and what is left), 2 usage error.
+`
+
+/** The text of `weftd udp-proxy --help`; `width` in columns. */
+export const printUdpProxyHelp = (
+  width: number
+): string => `weftd udp-proxy carries the packets of pods to other nodes for the udp backend on
+kernels without FOU. weftd starts it when it is needed and tells it what to do;
+it goes on while weftd is stopped, restarted or upgraded, and ends when another
+backend is used or Weft is removed. Start it yourself only with
+--udp-proxy=external, as the systemd unit and the container do.
+
+Usage: weftd udp-proxy [--flag=value …]
+
+${printFlags(UDP_PROXY_FLAGS, { flags: 'Flags' }, width)}
+
+Exit status: 0 ended by weftd or a signal, 1 an error, 2 usage error.
 `

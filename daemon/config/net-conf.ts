@@ -42,8 +42,9 @@ export type NetConf = {
   readonly backend: JsonObject
 }
 
-/** The backend of a configuration without `Backend`, as in flannel. */
-export const DEFAULT_BACKEND: JsonObject = { Type: 'udp' }
+/** The backend of a configuration without `Backend`, and of a lease without BackendType, as in flannel. */
+export const DEFAULT_TYPE = 'udp'
+const DEFAULT_BACKEND: JsonObject = { Type: DEFAULT_TYPE }
 
 /** Per family: the keys' names, flannel's default for EnableIPv4/6, and its usual subnet length. */
 export const KEYS = {
@@ -123,7 +124,7 @@ export function parseNetConf(text: string, source = 'the network configuration')
     )
   }
   const backend = (findKey(written, 'Backend', '')?.value ?? DEFAULT_BACKEND) as JsonObject
-  return { families, backendType: textKey(backend, 'Type', { default: 'udp' }).toLowerCase(), backend }
+  return { families, backendType: textKey(backend, 'Type', { default: DEFAULT_TYPE }).toLowerCase(), backend }
 }
 
 function parseObject(text: string, source: string): JsonObject {

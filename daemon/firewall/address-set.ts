@@ -8,10 +8,10 @@ import { NFT_TABLE } from '../state/ownership.ts'
 /** nft's type for addresses of a family. */
 export const addressType = (family: Family): 'ipv4_addr' | 'ipv6_addr' => (family === 4 ? 'ipv4_addr' : 'ipv6_addr')
 
-/** A set of the table `inet weft` for addresses of one family. */
-export const addressSet = (set: string, family: Family, because?: string): NftSet => ({
+/** A set of the table `inet weft` for addresses of one family; with `interval` for networks. */
+export const addressSet = (set: string, family: Family, because?: string, flags?: 'interval'): NftSet => ({
   ...{ kind: 'nft-set', family: 'inet', table: NFT_TABLE, set, form: 'set' },
-  declaration: `type ${addressType(family)}`,
+  declaration: `type ${addressType(family)}${flags === undefined ? '' : `; flags ${flags}`}`,
   ...(because !== undefined && { because })
 })
 

@@ -3,12 +3,16 @@
 import { FAMILIES, type Family, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { KernelObject, NftSet } from '../state/object.ts'
 import { CONTAINER_ENDS, isContainerEnd, NFT_TABLE } from '../state/ownership.ts'
-import { tunnelNodeSet } from '../state/tunnel-nodes.ts'
+import { tunnelNodeSet, tunnelSubnetSet } from '../state/tunnel-nodes.ts'
 import { addressSet } from './address-set.ts'
 import { nftChain } from './chain.ts'
 import { fromAny, fromPrefix, protocol } from './match.ts'
 
-export type TunnelPort = { readonly protocol: 'tcp' | 'udp'; readonly port: number }
+export type Tunnel = {
+  readonly ports: readonly { readonly protocol: 'tcp' | 'udp'; readonly port: number }[]
+  /** What a rule matches outer packets by that only nodes may send, and the device that the inner ones come by. */
+  readonly entry?: { readonly outer: string; readonly isShared?: true; readonly device: string }
+}
 
 const because = 'pods must not speak to a tunnel'
 
@@ -33,11 +37,15 @@ const sender = (device: string): KernelObject => ({
  * default route has several, and a pod network contains the nodes' addresses.
  */
 export function tunnelGuard(
-  ports: readonly TunnelPort[],
+  { ports, entry }: Tunnel,
   networks: PerFamily<Prefix>,
   { device, bridge }: { readonly device: string; readonly bridge: string }
 ): readonly KernelObject[] {
-  if (ports.length === 0) return []
+  const outers = new Set([
+    ...ports.map(({ protocol: transport, port }) => `${transport} dport ${port}`),
+    ...(entry === undefined ? [] : [entry.outer])
+  ])
+  if (outers.size === 0) return []
   const senders: readonly (readonly [match: string, families: readonly Family[]])[] = [
     ...perFamily(networks).map(([family, network]) => {
       const isNoNode = `${fromAny(family)} != @${tunnelNodeSet(family)}`
@@ -47,10 +55,8 @@ export function tunnelGuard(
     [`iifname != "${device}" iifname @${SENDERS}`, FAMILIES]
   ]
   const rules = (endings: (families: readonly Family[]) => readonly string[]) =>
-    ports.flatMap(({ protocol: transport, port }) =>
-      senders.flatMap(([match, families]) =>
-        endings(families).map((ending) => `${transport} dport ${port} ${match} ${ending}`)
-      )
+    [...outers].flatMap((outer) =>
+      senders.flatMap(([match, families]) => endings(families).map((ending) => `${outer} ${match} ${ending}`))
     )
   const toNodes = (family: Family) => `${protocol(family)} daddr @${tunnelNodeSet(family)} drop`
   return [
@@ -68,6 +74,38 @@ export function tunnelGuard(
       'type filter hook forward priority filter',
       rules((families) => families.map(toNodes)),
       because
+    ),
+    ...(entry === undefined ? [] : nodesOnly(entry, networks))
+  ]
+}
+
+const ONLY_NODES = 'only nodes may send by the tunnel'
+
+const entryChain = (outer: string, families: readonly (readonly [Family, Prefix])[]): KernelObject =>
+  nftChain(
+    'tunnel_entry',
+    'type filter hook input priority filter',
+    families.map(([family]) => `${outer} ${fromAny(family)} != @${tunnelNodeSet(family)} drop`),
+    ONLY_NODES
+  )
+
+/**
+ * A tunnel without a sender of its own takes a packet from any host. Inside, an address of the pod network must be of
+ * another node's pods; others are those of nodes, which send from any address they have.
+ */
+function nodesOnly({ outer, isShared, device }: NonNullable<Tunnel['entry']>, networks: PerFamily<Prefix>) {
+  const families = perFamily(networks)
+  return [
+    ...families.map(([family]) => addressSet(tunnelSubnetSet(family), family, ONLY_NODES, 'interval')),
+    ...(isShared ? [] : [entryChain(outer, families)]),
+    nftChain(
+      'tunnel_inner',
+      'type filter hook prerouting priority filter',
+      families.map(
+        ([family, network]) =>
+          `iifname "${device}" ${fromPrefix(network)} ${fromAny(family)} != @${tunnelSubnetSet(family)} drop`
+      ),
+      ONLY_NODES
     )
   ]
 }

@@ -11,7 +11,7 @@ export function logCondition(log: Log): (condition: Condition, active: boolean) 
     if (!active) log.info({ condition: condition.code }, 'condition is over')
     else if (condition.severity === 'error') log.error(fields, sentence(condition))
     // Every start has it; one that lasts shows in what it waits for.
-    else if (condition.code === 'STARTING') log.info(fields, sentence(condition))
+    else if (condition.code === 'STARTING' || condition.severity === 'notice') log.info(fields, sentence(condition))
     else log.warn(fields, sentence(condition))
   }
 }

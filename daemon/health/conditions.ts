@@ -1,7 +1,8 @@
 // The table of conditions: every reason why Weft can't do its job, with the text and the cure that users see
 // everywhere.
 
-export type Severity = 'error' | 'warning'
+/** `notice`: nothing is wrong, but an administrator should know. */
+export type Severity = 'error' | 'warning' | 'notice'
 /** `add`: no pod can be set up. `ready`: /readyz says no. A condition that blocks nothing is only reported. */
 export type Blocks = 'add' | 'ready'
 
@@ -231,6 +232,19 @@ export const CONDITIONS = {
     blocks: ['add', 'ready'],
     title: 'the kernel lacks a feature that the configuration needs',
     cure: 'load or install the kernel module, or choose another backend'
+  },
+  UDP_PROXY: {
+    severity: 'notice',
+    blocks: [],
+    title:
+      'this kernel has no FOU, so that packets of pods to other nodes are carried by a process, weftd udp-proxy, which goes on while weftd is stopped or restarted',
+    cure: 'no action needed; with a kernel that has FOU (modules fou and ipip), or with another backend, no process is needed'
+  },
+  UDP_PROXY_AWAY: {
+    severity: 'error',
+    blocks: [],
+    title: 'weftd udp-proxy, which carries the packets of pods to other nodes, does not do so',
+    cure: 'check the log of weftd udp-proxy on this node; if nothing starts it, start it, or run weftd with --udp-proxy=start'
   },
   KERNEL_REFUSED: {
     severity: 'error',

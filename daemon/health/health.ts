@@ -58,9 +58,9 @@ export class Health {
     return this.#active.keys()
   }
 
-  /** Errors before warnings, older first. STARTING is left out if an error says why nothing is served yet. */
+  /** Errors before warnings before notices, older first. STARTING is left out if an error says why nothing is served yet. */
   active(): readonly Condition[] {
-    const rank = { error: 0, warning: 1 } as const
+    const rank = { error: 0, warning: 1, notice: 2 } as const
     const sorted = [...this.#active.values()].sort((a, b) => rank[a.severity] - rank[b.severity] || a.since - b.since)
     const isExplained = sorted.some(
       ({ code, severity, blocks }) => code !== 'STARTING' && severity === 'error' && blocks.length > 0

@@ -31,6 +31,12 @@ export type Target = {
   readonly writeSysctls: (objects: readonly Sysctl[]) => readonly (Error | undefined)[]
   /** Sets offloads of devices; absent inside pods. */
   readonly offloads?: (changes: readonly Change[]) => Promise<readonly Outcome[]>
+  /** Makes the device of a link, if rtnetlink can't; absent inside pods. */
+  readonly makeTun?: (change: Change) => void
+  /** Tells the process that serves a TUN device; absent inside pods. */
+  readonly tunnel?: (changes: readonly Change[]) => Promise<readonly Outcome[]>
+  /** Adds and deletes FOU ports; absent inside pods. */
+  readonly fou?: (changes: readonly Change[]) => Promise<readonly Outcome[]>
   /** nft-*, accept. */
   readonly firewall: (changes: readonly Change[]) => Promise<readonly Outcome[]>
   /** Called with the seconds that each run of changes took. */
@@ -39,8 +45,11 @@ export type Target = {
   readonly forgetFlows?: (flows: readonly StaleFlows[]) => Promise<void>
 }
 
-/** The kernel interface of a run: rtnetlink; deletion of links; files below /proc/sys; ethtool; nftables and iptables. */
-export type Channel = 'netlink' | 'removal' | 'sysctl' | 'offload' | 'firewall'
+/**
+ * The interface of a run: rtnetlink; deletion of links; files below /proc/sys; ethtool; generic netlink; the process of
+ * a TUN device; nftables and iptables.
+ */
+export type Channel = 'netlink' | 'removal' | 'sysctl' | 'offload' | 'fou' | 'tunnel' | 'firewall'
 
 function channelOf(change: Change): Channel {
   switch (change.object.kind) {
@@ -57,7 +66,11 @@ function channelOf(change: Change): Channel {
     case 'sysctl':
       return 'sysctl'
     case 'offload':
-      return 'offload'
+    case 'fou':
+      return change.object.kind
+    case 'tunnel-socket':
+    case 'tunnel-peer':
+      return 'tunnel'
     case 'nft-chain':
     case 'nft-set':
     case 'nft-element':
@@ -110,6 +123,10 @@ async function applyRun(channel: Channel, changes: readonly Change[], target: Ta
       return applySysctls(changes, target)
     case 'offload':
       return target.offloads?.(changes) ?? changes.map((change) => outcome(change, new Error('no offloads here')))
+    case 'tunnel':
+      return target.tunnel?.(changes) ?? changes.map((change) => outcome(change, new Error('no tunnels here')))
+    case 'fou':
+      return target.fou?.(changes) ?? changes.map((change) => outcome(change, new Error('no FOU ports here')))
     case 'firewall': {
       const outcomes = await target.firewall(changes)
       await target.forgetFlows?.(outcomes.flatMap(({ change, error }) => (error ? [] : staleFlows(change))))
@@ -161,6 +178,7 @@ class NetlinkRun {
 
   async #plan(at: number, change: Change): Promise<void> {
     try {
+      this.#target.makeTun?.(change)
       const planned: Planned = { at, change, ...requestsOf(change, this.#resolve) }
       this.#planned.push(this.#inOneSend(planned))
       if (planned.creates !== undefined) this.#creating.add(planned.creates)
@@ -351,6 +369,7 @@ function linkRequests(link: Link, instead: Link | undefined, resolve: encode.Res
   const canBeCreated =
     form?.type === 'vxlan' ||
     form?.type === 'bridge' ||
+    form?.type === 'ipip' ||
     form?.type === 'ifb' ||
     form?.type === 'vlan' ||
     (form?.type === 'macvlan' && form.madeOn !== undefined) ||

@@ -1,15 +1,21 @@
 // What this kernel lacks, found by trying in an empty network namespace: kernels of small boards lack drivers, and
 // report it only on use.
+
 import { WeftError } from '../base/error.ts'
-import { CallFailed, close, errnoName, netlinkSocket } from '../os/libc.ts'
+import { CallFailed, close, errnoName, errnoNumber, netlinkSocket } from '../os/libc.ts'
+import type { Feature } from '../state/feature.ts'
 import type { Link } from '../state/object.ts'
 import { dumpLinks } from './dump.ts'
+import { findFou } from './fou-ports.ts'
 import { insideNew } from './namespace.ts'
 import { createLink, type Resolve } from './netlink/encode.ts'
 import { moduleCure } from './netlink/error.ts'
+import { addFou } from './netlink/fou.ts'
+import { GenericFamilies, NETLINK_GENERIC } from './netlink/generic.ts'
 import { Lane } from './netlink/lane.ts'
 import { NETLINK_NETFILTER } from './netlink/nfnetlink.ts'
-import { RequestSocket } from './netlink/request-socket.ts'
+import { type Failure, RequestSocket } from './netlink/request-socket.ts'
+import { tryTun } from './tun.ts'
 
 /** Needed by every node, besides nf_tables. */
 const ALWAYS: readonly Link[] = [
@@ -18,32 +24,59 @@ const ALWAYS: readonly Link[] = [
 ]
 
 /**
- * An error for each missing feature: veth, bridge, nf_tables, and `links`, the configured backend's, each of a type of
- * its own. The kernel loads the drivers it has as modules. Never rejects: what can't be tried counts as missing, in one
- * error.
+ * An error for each missing feature: veth, bridge, nf_tables, and `features`, the configured backend's. Never rejects, as
+ * `lacking`.
  */
-export async function missingFeatures(links: readonly Link[]): Promise<readonly WeftError[]> {
-  let socket: RequestSocket
+export async function missingFeatures(features: readonly Feature[]): Promise<readonly WeftError[]> {
+  const missing = await lacking([...ALWAYS, ...features])
+  const nfTables = missingNetfilter()
+  return nfTables === undefined ? missing : [...missing, nfTables]
+}
+
+/**
+ * An error for each of these that the kernel can't make, tried in their order. The kernel loads the drivers it has as
+ * modules. Never rejects: what can't be tried counts as missing, in one error.
+ */
+export async function lacking(features: readonly Feature[]): Promise<readonly WeftError[]> {
+  if (features.length === 0) return []
+  let sockets: Trial
   try {
-    socket = insideNew(() => new RequestSocket(new Lane()))
+    sockets = insideNew(() => ({
+      links: new RequestSocket(new Lane()),
+      generic: new RequestSocket(new Lane(), NETLINK_GENERIC)
+    }))
   } catch (error) {
-    const message = `weftd can't create a network namespace to try the kernel's features: ${String(error)}`
-    const cure = 'run weftd as root with CAP_NET_ADMIN and CAP_SYS_ADMIN'
-    return [new WeftError('KERNEL_FEATURE_MISSING', message, cure, { cause: error })]
+    return [notTried(error)]
   }
   const missing: WeftError[] = []
   try {
-    const trials = [...ALWAYS, ...links]
-    const failures = await socket.send(trials.map((link) => createLink(link, loopback)))
-    for (const [at, { name, form }] of trials.entries()) {
-      const failure = failures[at]
-      if (failure !== undefined) missing.push(missingFeature(form?.type ?? name, failure.errno, failure.sentence))
+    for (const feature of features) {
+      const failure = await tried(feature, sockets)
+      if (failure !== undefined) missing.push(missingFeature(nameOf(feature), failure.errno, failure.sentence))
     }
+  } catch (error) {
+    missing.push(notTried(error))
   } finally {
-    socket[Symbol.dispose]()
+    for (const socket of Object.values(sockets)) socket[Symbol.dispose]()
   }
-  const nfTables = missingNetfilter()
-  return nfTables === undefined ? missing : [...missing, nfTables]
+  return missing
+}
+
+/** Sockets in an empty network namespace. */
+type Trial = { readonly links: RequestSocket; readonly generic: RequestSocket }
+
+async function tried(feature: Feature, { links, generic }: Trial): Promise<Failure> {
+  if (feature.kind === 'link' && feature.form?.type === 'tun') return tryTun(feature.name)
+  if (feature.kind === 'link') return (await links.send([createLink(feature, loopback)]))[0]
+  const family = await findFou(generic, new GenericFamilies(generic))
+  if (family === undefined) return { errno: errnoNumber('ENOENT'), sentence: 'no generic netlink family fou' }
+  return (await generic.send([addFou(family, feature)]))[0]
+}
+
+function nameOf(feature: Feature): string {
+  if (feature.kind === 'fou') return 'fou'
+  const { name, form } = feature
+  return form?.type === 'ipip' && form.fou !== undefined ? 'ipip with fou' : (form?.type ?? name)
 }
 
 /**
@@ -69,6 +102,12 @@ async function bridgesFilterVlans(): Promise<boolean> {
 
 const loopback: Resolve = { index: () => 1, netns: () => -1 }
 
+function notTried(error: unknown): WeftError {
+  const message = `weftd can't create a network namespace to try the kernel's features: ${String(error)}`
+  const cure = 'run weftd as root with CAP_NET_ADMIN and CAP_SYS_ADMIN'
+  return new WeftError('KERNEL_FEATURE_MISSING', message, cure, { cause: error })
+}
+
 /** Whether the kernel has NETLINK_NETFILTER; the first transaction shows whether nf_tables answers there. */
 function missingNetfilter(): WeftError | undefined {
   try {
@@ -81,5 +120,14 @@ function missingNetfilter(): WeftError | undefined {
 
 function missingFeature(feature: string, errno: number, sentence?: string): WeftError {
   const why = `${errnoName(errno)}${sentence === undefined ? '' : `, ${sentence}`}`
-  return new WeftError('KERNEL_FEATURE_MISSING', `this kernel can't make a ${feature} (${why})`, moduleCure(feature))
+  return new WeftError(
+    'KERNEL_FEATURE_MISSING',
+    `this kernel can't make ${article(feature)} ${feature} (${why})`,
+    moduleCure(moduleOf(feature))
+  )
 }
+
+const article = (feature: string): string => (/^[aeio]/.test(feature) ? 'an' : 'a')
+
+/** `ipip with fou`: modprobe takes several names after -a. */
+const moduleOf = (feature: string): string => (feature.includes(' ') ? `-a ${feature.replace(' with ', ' ')}` : feature)

@@ -2,11 +2,14 @@
 // look-up together.
 import { existsSync } from 'node:fs'
 import type { Log } from '../base/log.ts'
+import type { SerialQueue } from '../base/serial-queue.ts'
 import type { Kernel, RoutingChange } from '../state/kernel.ts'
+import type { TunnelPort } from '../state/tunnel-port.ts'
 import { applyChanges, type Channel, type Target } from './apply.ts'
 import { Carriers } from './carrier.ts'
 import { LinkDeleter } from './delete-links.ts'
 import { vlanTrial } from './features.ts'
+import { FouPorts } from './fou-ports.ts'
 import { routeLookups } from './look-up-routes.ts'
 import { openNamespace } from './namespace.ts'
 import { Conntrack } from './netlink/conntrack.ts'
@@ -18,6 +21,7 @@ import { Observer, type ObserverParts } from './observer.ts'
 import { applyOffloads } from './offload.ts'
 import { openSandbox } from './sandbox.ts'
 import { readSysctl, writeSysctl } from './sysctl.ts'
+import { makeTun } from './tun.ts'
 
 export type KernelOptions = {
   readonly log: Log
@@ -27,6 +31,8 @@ export type KernelOptions = {
   readonly sysctls?: () => readonly string[]
   /** Devices whose offloads a dump reads: links are listed without them. */
   readonly offloads?: () => readonly string[]
+  /** The process that serves a TUN device. */
+  readonly tunnel?: TunnelPort
   /** Called with the seconds that each run of changes on the host took. */
   readonly took?: (channel: Channel, seconds: number) => void
   readonly senders?: Senders
@@ -39,19 +45,18 @@ export type KernelOptions = {
  * Errors: CallFailed, without the privileges.
  */
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
-  const { log, nft, senders = new Senders() } = options
+  const { log, nft, tunnel, senders = new Senders() } = options
   using opened = new DisposableStack()
   const lanes = new Lanes()
-  const requests = opened.use(new RequestSocket(lanes.ordinary))
+  const openSocket = (lane: SerialQueue) => opened.use(new RequestSocket(lane))
+  const requests = openSocket(lanes.ordinary)
   // A dump of a large host must not delay a pod's requests.
-  const dumps = opened.use(new RequestSocket(lanes.ordinary))
+  const dumps = openSocket(lanes.ordinary)
   const [first, ...others] = lanes.removals
-  const removals = [
-    opened.use(new RequestSocket(first)),
-    ...others.map((lane) => opened.use(new RequestSocket(lane)))
-  ] as const
+  const removals = [openSocket(first), ...others.map(openSocket)] as const
   for (const socket of [requests, dumps, ...removals]) senders.own.add(socket.port)
   const conntrack = opened.use(new Conntrack(log, lanes.ordinary))
+  const fouPorts = opened.use(new FouPorts(lanes.ordinary))
   const deleter = new LinkDeleter(removals, log)
   const carriers = new Carriers(requests)
   await deleter.finishInterrupted()
@@ -65,19 +70,20 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     readSysctl,
     writeSysctls: (objects) => objects.map(writeSysctl),
     offloads: applyOffloads,
+    makeTun,
+    ...(tunnel && { tunnel: (changes) => tunnel.apply(changes) }),
+    fou: (changes) => fouPorts.apply(changes),
     firewall: (changes) => nft.apply(changes),
     forgetFlows: (flows) => conntrack.forget(flows),
     took: options.took
   }
   const listeners = new Set<(change: RoutingChange) => void>()
   const parts: ObserverParts = {
-    routing: (change) => {
-      for (const listener of listeners) listener(change)
-    },
+    routing: (change) => listeners.forEach((listener) => void listener(change)),
     ...{ socket: dumps, firewall: nft, senders, log },
-    sysctls: options.sysctls ?? (() => []),
-    offloads: options.offloads ?? (() => []),
-    receiveBytes: options.receiveBytes
+    ...{ sysctls: options.sysctls ?? none, offloads: options.offloads ?? none, receiveBytes: options.receiveBytes },
+    tunnel: () => tunnel?.read() ?? [],
+    fouPorts: () => fouPorts.read()
   }
   const observers = new Set<Observer>()
   const sockets = opened.move()
@@ -107,6 +113,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     }
   }
 }
+
+const none = (): readonly string[] => []
 
 const deviceLookups = (socket: RequestSocket): Pick<Kernel, 'exists' | 'indexOf'> => ({
   exists: deviceExists,

@@ -6,7 +6,7 @@ import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import { Wakeup } from '../base/wakeup.ts'
 import type { Observation, RoutingChange, Sender } from '../state/kernel.ts'
-import { type KernelObject, type Key, keyOf, sameObject } from '../state/object.ts'
+import { type FouPort, type KernelObject, type Key, keyOf, sameObject } from '../state/object.ts'
 import { Cache } from './cache.ts'
 import { coalesce } from './coalesce.ts'
 import { dumpLinks, dumpObjects } from './dump.ts'
@@ -41,6 +41,8 @@ export type ObserverParts = {
   readonly log: Log
   readonly sysctls: () => readonly string[]
   readonly offloads: () => readonly string[]
+  readonly tunnel: () => readonly KernelObject[]
+  readonly fouPorts: () => Promise<readonly FouPort[]>
   /** Called when other programs changed routes or policy rules, or may have. */
   readonly routing: (change: RoutingChange) => void
   readonly receiveBytes?: number | undefined
@@ -210,10 +212,12 @@ export class Observer implements Disposable {
       const links = await dumpLinks(this.#parts.socket)
       const objects = await dumpObjects(this.#parts.socket, (index) => links.get(index)?.name)
       const firewall = await this.#parts.firewall.read(this.#interest)
+      const fouPorts = await this.#parts.fouPorts()
       const sysctls = this.#parts.sysctls().map((path) => readSysctl(path))
       const offloads = await Promise.all(this.#parts.offloads().map(readOffload))
+      const tunnel = this.#parts.tunnel()
       this.#observed.restart(links)
-      for (const [at, object] of [...objects, ...firewall, ...sysctls, ...offloads].entries()) {
+      for (const [at, object] of [...objects, ...fouPorts, ...firewall, ...sysctls, ...offloads, ...tunnel].entries()) {
         if (object !== undefined) this.#observed.putListed(object)
         if (at % BATCH === BATCH - 1) await turn()
       }

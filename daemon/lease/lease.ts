@@ -16,12 +16,16 @@ import {
 import { WeftError } from '../base/error.ts'
 import { isTooDeep, type Json, type JsonObject, NESTED_JSON } from '../config/json.ts'
 import { findKey } from '../config/keys.ts'
+import { DEFAULT_TYPE } from '../config/net-conf.ts'
 
 export type Lease = {
   /** Network addresses (no host bits); at least one family. */
   readonly subnet: PerFamily<Prefix>
   readonly publicIp: PerFamily<Ip>
-  /** The backend's name as flannel spells it. Empty in a reservation whose node has not joined yet. */
+  /**
+   * The backend's name as flannel spells it. Empty in a reservation whose node has not joined yet, and in a lease of
+   * flanneld's default backend (`typeOf`).
+   */
   readonly backendType: string
   /** What the backend publishes, by tunnel family: flannel's BackendData and BackendV6Data. */
   readonly backendData: PerFamily<Json>
@@ -42,6 +46,9 @@ export function isOlder(a: Lease, b: Lease): boolean {
   const [left, right] = [a, b].map((lease) => `${leaseKey(lease)} ${lease.node ?? ''} ${formatLeaseValue(lease)}`)
   return (left ?? '') < (right ?? '')
 }
+
+/** The name of the lease's backend; flannel's default one writes none. */
+export const typeOf = ({ backendType }: Pick<Lease, 'backendType'>): string => backendType || DEFAULT_TYPE
 
 /** flannel's names in the value, by family. */
 const NAMES = {
@@ -79,14 +86,14 @@ export function parseLeaseKey(text: string): PerFamily<Prefix> | undefined {
 
 /**
  * The value of a lease's key as flannel's encoder writes it: its order, PublicIP `0.0.0.0` without IPv4, PublicIPv6
- * null without IPv6.
+ * null without IPv6, no BackendType for the default backend.
  */
 export function formatLeaseValue(lease: Lease): string {
   const { publicIp, backendType, backendData } = lease
   return JSON.stringify({
     PublicIP: publicIp[4] === undefined ? '0.0.0.0' : formatIp(publicIp[4]),
     PublicIPv6: publicIp[6] === undefined ? null : formatIp(publicIp[6]),
-    ...(backendType !== '' && { BackendType: backendType }),
+    ...(typeOf(lease) !== DEFAULT_TYPE && { BackendType: backendType }),
     ...(backendData[4] !== undefined && { BackendData: backendData[4] }),
     ...(backendData[6] !== undefined && { BackendV6Data: backendData[6] })
   })

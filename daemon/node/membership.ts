@@ -20,6 +20,7 @@ import type { Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
+import type { BackendFacts } from './backend-facts.ts'
 import type { InterfaceChoice } from './choose-interface.ts'
 import { Configuration, type Configured, configured } from './configuration.ts'
 import { checkHost } from './host-checks.ts'
@@ -27,10 +28,10 @@ import { type InterfaceDeps, NodeInterface } from './interface.ts'
 import type { Remembered } from './lease-file.ts'
 import { networksOf, type Place, sameChoice, sameFacts } from './place.ts'
 import { dataOfOurs, proofOf, publishedBefore, recognisedLinks } from './published-before.ts'
-import { BackendSecrets } from './secret-file.ts'
 
 export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
   readonly backends: Pick<Registry, 'configure' | 'recognises' | 'namesOurDevice' | 'namesAnotherDevice' | 'claims'>
+  readonly backendFacts: BackendFacts
   readonly reconciler: Reconciler
   readonly store: Store
   readonly peers: Peers
@@ -72,7 +73,6 @@ export class Membership {
   readonly #interface: NodeInterface
   /** The configuration as read from the store. */
   #configurationText: string | undefined
-  readonly #secrets: BackendSecrets
   #place: Place | undefined
   #updating = false
   #changed = false
@@ -85,7 +85,6 @@ export class Membership {
 
   constructor(deps: MembershipDeps) {
     this.#deps = deps
-    this.#secrets = new BackendSecrets(deps.log)
     const refuse = ({ conf, backend }: Configured) =>
       this.#place && backend.mtu({ ...this.#place.node, subnet: networksOf(conf) })
     this.#configuration = new Configuration({ ...deps, refuse })
@@ -152,7 +151,7 @@ export class Membership {
     }
     attempt.abort()
     joining.catch(() => undefined)
-    return this.#resume(remembered)
+    return this.#resume(remembered, signal)
   }
 
   #followHost(signal: AbortSignal): void {
@@ -171,7 +170,7 @@ export class Membership {
    * Takes the place of an earlier weftd as it was, so that pods are served; false when the lease no longer fits this
    * host.
    */
-  async #resume({ text, lease }: Remembered): Promise<boolean> {
+  async #resume({ text, lease }: Remembered, signal: AbortSignal): Promise<boolean> {
     const { log, store, backends } = this.#deps
     try {
       const { conf, backend } = configured(text, 'the remembered configuration', backends)
@@ -180,7 +179,7 @@ export class Membership {
       const facts = { ...this.#facts(choice), subnet: lease.subnet, remembered: lease.backendData }
       const mtu = backend.mtu(facts)
       this.#deps.usePorts?.(backend.ports, choice.localIp)
-      const node = { ...facts, ...this.#secrets.of(backend) }
+      const node = { ...facts, ...(await this.#deps.backendFacts.of(backend, signal)) }
       this.#unsure = true
       log.warn(
         { lease: leaseKey(lease), publicIp: publicIpsOf(lease) },
@@ -227,7 +226,7 @@ export class Membership {
     const { store, health, log } = this.#deps
     const { backend } = read
     const before = this.#place
-    const facts = { ...this.#facts(choice), ...this.#secrets.of(backend) }
+    const facts = { ...this.#facts(choice), ...(await this.#deps.backendFacts.of(backend, signal)) }
     log.info({ device: choice.device, reasons: choice.reasons }, 'interface chosen')
     if (before === undefined) health.raise('STARTING', `asking the ${store.type} store for a subnet`)
     this.#unsure = true
@@ -303,8 +302,8 @@ export class Membership {
     return lease
   }
 
-  /** All but the subnet and the backend's secret. */
-  #facts(choice: InterfaceChoice): Omit<Node, 'subnet' | 'secret'> {
+  /** All but the subnet and what only an accepted configuration asks of the host. */
+  #facts(choice: InterfaceChoice): Omit<Node, 'subnet' | 'secret' | 'dataPath'> {
     const { nodeName, identity, ipv6, backends, reconciler } = this.#deps
     return {
       ...{ name: nodeName, identity, ipv6 },

@@ -76,6 +76,15 @@ export const prototypes = {
     'int recvmmsg(int fd, void *messages, unsigned int count, int flags, unsigned long timeout)',
     MANY
   ),
+  read: libc.declare<(fd: number, bytes: Uint8Array, length: number) => number>(
+    'long read(int fd, void *bytes, size_t length)',
+    BY_LENGTH
+  ),
+  // A struct iovec has 16 octets; what it points to, the callers answer for.
+  writev: libc.declare<(fd: number, parts: Uint8Array, count: number) => number>(
+    'long writev(int fd, const void *parts, int count)',
+    { parts: 'count * 16' }
+  ),
   clockGetTime: libc.declare<(clock: number, time: Uint8Array) => number>('int clock_gettime(int clock, void *time)', {
     time: 16
   }),
@@ -84,6 +93,9 @@ export const prototypes = {
   unshare: libc.declare<(flags: number) => number>('int unshare(int flags)'),
   // Variadic in C; with at most one argument of a pointer's size the call is the same on x86-64 and arm64.
   ioctl: libc.declare<(fd: number, request: number) => number>('int ioctl(int fd, unsigned long request)'),
+  ioctlValue: libc.declare<(fd: number, request: number, value: number) => number>(
+    'int ioctl(int fd, unsigned long request, unsigned long value)'
+  ),
   ioctlInterface: libc.declare<(fd: number, request: number, ifreq: Uint8Array) => number>(
     'int ioctl(int fd, unsigned long request, void *ifreq)',
     { ifreq: IFREQ_BYTES }

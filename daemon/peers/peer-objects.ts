@@ -17,10 +17,10 @@ import {
 } from '../../ipam/address.ts'
 import type { ConfiguredBackend, PeerRoutes } from '../backend/backend.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
-import { type Lease, leaseKey } from '../lease/lease.ts'
+import { type Lease, leaseKey, typeOf } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
 import type { KernelObject } from '../state/object.ts'
-import { tunnelNode } from '../state/tunnel-nodes.ts'
+import { tunnelNode, tunnelSubnet } from '../state/tunnel-nodes.ts'
 import { addressFault, type Observed } from './host-addresses.ts'
 import { coveredBy } from './host-networks.ts'
 
@@ -50,7 +50,7 @@ export type PeerResult =
 /** `routes`: the kernel's to the public addresses, where the backend asks for them. */
 export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = {}): PeerResult {
   const { node, backend, networks } = view
-  if (lease.backendType !== backend.type) return { kind: 'foreign' }
+  if (typeOf(lease) !== backend.type) return { kind: 'foreign' }
   const covered = coveredBy(lease.subnet, [...(view.occupied ?? []), ...perFamily(lease.publicIp).map(hostOf)])
   if (covered !== undefined && view.earlier?.some((prefix) => samePrefix(prefix, covered)) === true) {
     const why = `covers ${formatPrefix(covered)}, an earlier subnet of this node that its bridge still has (BRIDGE_FOREIGN)`
@@ -108,9 +108,13 @@ export const isPlausible = (lease: Lease, view: LocalView): boolean =>
   coveredBy(lease.subnet, view.occupied ?? []) === undefined &&
   (ourAddressIn(lease, view.node) !== undefined || addressFault(lease.publicIp, view) === undefined)
 
-/** The node's addresses, for the rules that keep pods from its tunnel port. */
-const guarded = ({ publicIp }: Lease, { ports }: ConfiguredBackend): readonly KernelObject[] =>
-  ports.length === 0 ? [] : perFamily(publicIp).map(([, ip]) => tunnelNode(ip, `the node ${formatIp(ip)}`))
+/** The node's addresses, for the rules that keep others than nodes from a tunnel, and its pods' for those inside. */
+function guarded({ publicIp, subnet }: Lease, { ports, entry }: ConfiguredBackend): readonly KernelObject[] {
+  const nodes = perFamily(publicIp).map(([, ip]) => tunnelNode(ip, `the node ${formatIp(ip)}`))
+  const of = Object.values(publicIp).map(formatIp).join(', ')
+  const inner = perFamily(subnet).map(([, prefix]) => tunnelSubnet(prefix, `the pods of ${of}`))
+  return [...(ports.length === 0 && entry === undefined ? [] : nodes), ...(entry === undefined ? [] : inner)]
+}
 
 const overlapsOurs = ({ subnet }: Lease, node: Node): boolean =>
   perFamily(subnet).some(([family, prefix]) => {

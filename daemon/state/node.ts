@@ -33,6 +33,8 @@ export type Node = {
    * before the first lease.
    */
   readonly remembered: PerFamily<Json>
+  /** The way of the backend's that this kernel can do; absent for backends without a choice (`dataPaths`). */
+  readonly dataPath?: string
   /** The backend's secret of this host, such as a private key; absent for backends without one. */
   readonly secret?: string
 }

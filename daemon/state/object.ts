@@ -3,13 +3,17 @@
 import { formatIp, formatPrefix, type Ip, isLinkLocal, network, type Prefix } from '../../ipam/address.ts'
 import type { Discipline } from './discipline.ts'
 import type { AdminCall, ForeignAccept, NftChain, NftElement, NftSet } from './firewall-object.ts'
+import type { FouPort, IpipForm } from './ip-tunnel.ts'
 import type { Route } from './route.ts'
 import { deviceOfSysctl } from './sysctl.ts'
+import type { TunnelPeer, TunnelSocket } from './tunnel.ts'
 import { differingVlans, type PortVlans, type VlanForm } from './vlans.ts'
 
 export type { Discipline, Division } from './discipline.ts'
 export type { AdminCall, ForeignAccept, NftChain, NftElement, NftFamily, NftSet } from './firewall-object.ts'
+export type { FouPort } from './ip-tunnel.ts'
 export type { NextHop, Route, RouteType } from './route.ts'
+export type { TunnelPeer, TunnelSocket } from './tunnel.ts'
 export type { PortVlans } from './vlans.ts'
 
 /** A hardware address, six octets in lower-case hex with colons (IEEE 802). */
@@ -44,6 +48,7 @@ export type LinkForm =
       readonly gbp: boolean
     }
   | { readonly type: 'bridge' }
+  | IpipForm
   | VlanForm
   /** Receives packets redirected from another device's ingress, so that they can be queued (`qdisc … redirect`). */
   | { readonly type: 'ifb' }
@@ -66,6 +71,8 @@ export type LinkForm =
       /** Broadcast queue length (IFLA_MACVLAN_BC_QUEUE_LEN). Only in desired links; not read back. */
       readonly broadcastQueue?: number
     }
+  /** Stays while no process has it open, which flanneld's does not (`ip tuntap add mode tun`). */
+  | { readonly type: 'tun' }
   /**
    * Anything that Weft never creates: `eth0`, `lo`, a bond. `of` is the kernel's IFLA_INFO_KIND, empty for physical
    * devices.
@@ -192,6 +199,7 @@ export type KernelObject =
   | Neighbour
   | NeighbourProxy
   | FdbEntry
+  | FouPort
   | PortVlans
   | Sysctl
   | Offload
@@ -201,6 +209,8 @@ export type KernelObject =
   | ForeignAccept
   | AdminCall
   | Qdisc
+  | TunnelSocket
+  | TunnelPeer
 
 /** The key by which the kernel indexes an object, as text: `route 254 10.1.2.0/24 metric 0`. */
 export type Key = string & { readonly identity: true }
@@ -232,6 +242,8 @@ function keyText(object: KernelObject): string {
       return `proxy ${formatIp(object.ip)} dev ${object.device}`
     case 'fdb':
       return `fdb ${object.mac} dev ${object.device}`
+    case 'fou':
+      return `fou ${object.port}${object.local === undefined ? '' : ` local ${formatIp(object.local)}`}`
     case 'vlans':
       return `vlans dev ${object.device}`
     case 'sysctl':
@@ -250,6 +262,10 @@ function keyText(object: KernelObject): string {
       return `admin-call ${object.tool} ${object.family} ${object.table} ${object.chain} ${object.target}`
     case 'qdisc':
       return `qdisc ${object.device} ${object.parent}`
+    case 'tunnel-socket':
+      return `tunnel-socket ${object.device}`
+    case 'tunnel-peer':
+      return `tunnel-peer ${formatPrefix(network(object.subnet))} dev ${object.device}`
   }
 }
 
@@ -282,7 +298,8 @@ const notCompared = new Set([
   'yields',
   'withAddress',
   'madeOn',
-  'broadcastQueue'
+  'broadcastQueue',
+  'marked'
 ])
 
 /** Whether the kernel's object is as desired. Fields that the desired one omits are the kernel's choice. */

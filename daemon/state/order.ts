@@ -7,6 +7,8 @@ function rank(object: KernelObject): number {
   switch (object.kind) {
     case 'link':
       return object.form?.type === 'veth' || object.form?.type === 'vlan' ? 1 : 0
+    case 'fou':
+      return 0
     case 'vlans':
       // Before a pod's end is up: until then its port is in the bridge's default VLAN.
       return 1.5
@@ -20,6 +22,8 @@ function rank(object: KernelObject): number {
     case 'proxy':
       return 4
     case 'fdb':
+    case 'tunnel-socket':
+    case 'tunnel-peer':
       return 5
     case 'route':
       // A route through a gateway needs the route that makes the gateway reachable.

@@ -74,12 +74,16 @@ export function mayRemove(
       )
     case 'proxy':
       return object.protocol === ROUTE_PROTOCOL
+    case 'fou':
+      return object.marked === true
     case 'nft-chain':
     case 'nft-set':
     case 'nft-element':
       return object.table === NFT_TABLE
     case 'accept':
     case 'admin-call':
+    case 'tunnel-socket':
+    case 'tunnel-peer':
       return true
     case 'sysctl':
     case 'offload':

@@ -1,7 +1,18 @@
 // Prints kernel objects in the syntax of `ip`, `bridge`, `nft` and `tc`: for logs, errors, `weftctl diff` and tests.
 import { formatIp, formatPrefix, type Ip, network } from '../../ipam/address.ts'
 import type { Change } from './difference.ts'
-import { type Discipline, type Division, differingFields, type KernelObject, type Link, type Route } from './object.ts'
+import type { AdminCall, ForeignAccept, NftChain, NftElement, NftSet } from './firewall-object.ts'
+import type { FouEncapsulation } from './ip-tunnel.ts'
+import {
+  type Discipline,
+  type Division,
+  differingFields,
+  type KernelObject,
+  type Link,
+  type Route,
+  type TunnelPeer,
+  type TunnelSocket
+} from './object.ts'
 import { HOST_SCOPE, LINK_SCOPE, MAIN_TABLE } from './route.ts'
 import { type PortVlans, rangesText } from './vlans.ts'
 
@@ -23,12 +34,36 @@ export function textOf(object: KernelObject): string {
       )
     case 'fdb':
       return `fdb ${object.mac} dev ${object.device} dst ${formatIp(object.destination)} self permanent`
+    case 'fou':
+      return words(
+        `fou port ${object.port}`,
+        object.local && `local ${formatIp(object.local)}`,
+        `ipproto ${object.protocol}`
+      )
     case 'vlans':
       return vlansText(object)
     case 'sysctl':
       return `sysctl ${object.path}=${object.value}`
     case 'offload':
       return `transmit checksum offload of ${object.device} ${object.transmitChecksum ? 'on' : 'off'}`
+    case 'nft-chain':
+    case 'nft-set':
+    case 'nft-element':
+    case 'accept':
+    case 'admin-call':
+      return firewallText(object)
+    case 'qdisc':
+      return `qdisc dev ${object.device} ${object.parent} ${disciplineText(object.discipline)}`
+    case 'tunnel-socket':
+    case 'tunnel-peer':
+      return tunnelText(object)
+  }
+}
+
+type FirewallObject = NftChain | NftSet | NftElement | ForeignAccept | AdminCall
+
+function firewallText(object: FirewallObject): string {
+  switch (object.kind) {
     case 'nft-chain':
       return words(
         'chain',
@@ -62,10 +97,13 @@ export function textOf(object: KernelObject): string {
       return `call of ${object.target} in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
     case 'accept':
       return `${object.match} ${formatPrefix(object.prefix)} ${object.verdict ?? 'accept'} in ${object.tool} chain ${object.family} ${object.table} ${object.chain}`
-    case 'qdisc':
-      return `qdisc dev ${object.device} ${object.parent} ${disciplineText(object.discipline)}`
   }
 }
+
+const tunnelText = (object: TunnelSocket | TunnelPeer): string =>
+  object.kind === 'tunnel-socket'
+    ? `tunnel ${object.device} local ${formatIp(object.local)} port ${object.port}`
+    : `tunnel ${object.device} ${formatPrefix(network(object.subnet))} to ${formatIp(object.to)}`
 
 const words = (...parts: readonly (string | false | undefined)[]): string => parts.filter(Boolean).join(' ')
 
@@ -111,15 +149,21 @@ function formText(form: NonNullable<Link['form']>): string {
       return form.peer ? words('veth peer', form.peer.name, form.peer.sandbox && `netns ${form.peer.sandbox}`) : 'veth'
     case 'macvlan':
       return words('macvlan mode', form.mode, form.madeOn && `link ${form.madeOn}`)
+    case 'ipip':
+      return words(`ipip local ${formatIp(form.local)} remote any`, form.fou && fouText(form.fou))
     case 'vlan':
       return `vlan id ${form.id} link ${form.parent}`
     case 'bridge':
     case 'ifb':
+    case 'tun':
       return form.type
     case 'other':
       return form.of || 'physical'
   }
 }
+
+const fouText = ({ sourcePort, destinationPort, checksum }: FouEncapsulation): string =>
+  `encap fou encap-sport ${sourcePort} encap-dport ${destinationPort} ${checksum ? 'encap-csum' : 'noencap-csum'}`
 
 function disciplineText(discipline: Discipline): string {
   switch (discipline.type) {

@@ -1,7 +1,7 @@
 // What probes found, as weftctl and other nodes get it: for each peer the ways to it with verdict, sentence and cure.
 import { FAMILIES, type Family, formatIp, perFamily } from '../../ipam/address.ts'
 import { TRANSLATED_PORT } from '../firewall/translated-probe.ts'
-import type { Lease } from '../lease/lease.ts'
+import { type Lease, typeOf } from '../lease/lease.ts'
 import type { Place } from '../node/place.ts'
 import type { Peers } from '../peers/peers.ts'
 import { SEVERITY, type Verdict } from './judge.ts'
@@ -148,7 +148,7 @@ export class ProbeViews {
     if (placed === undefined) return 'this node has no subnet yet'
     const skipped = peers.skipped.get(key)
     if (skipped !== undefined) return skipped
-    if (lease.backendType !== placed.backend.type)
+    if (typeOf(lease) !== placed.backend.type)
       return lease.backendType === ''
         ? 'the lease is reserved for a node that has not joined yet'
         : `its backend is ${lease.backendType}, and this network's is ${placed.backend.type}`

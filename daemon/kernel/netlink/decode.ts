@@ -16,6 +16,7 @@ import type {
 } from '../../state/object.ts'
 import { ROUTE_PROTOCOL } from '../../state/ownership.ts'
 import type { VlanForm } from '../../state/vlans.ts'
+import { readIpip } from './ipip.ts'
 import { Attributes, MalformedMessage, type Message, NLM_F } from './message.ts'
 import * as uapi from './uapi.ts'
 
@@ -139,9 +140,15 @@ function vlanForm(link: Attributes, linkinfo: Attributes | undefined, nameOf: Na
   return { type: 'vlan', id: id.readUInt16LE(), parent }
 }
 
+/** Not TAP, and it stays without a process. */
+const isLastingTun = (data: Attributes | undefined): boolean =>
+  data?.u8(uapi.IFLA_TUN.type) === uapi.IFF_TUN && data.u8(uapi.IFLA_TUN.persist) === 1
+
 function linkForm(linkinfo: Attributes | undefined, nameOf: NameOf): LinkForm {
   const of = linkinfo?.text(IFLA_INFO.kind) ?? ''
   if (of === 'bridge' || of === 'veth' || of === 'ifb') return { type: of }
+  if (of === 'tun' && isLastingTun(linkinfo?.nested(IFLA_INFO.data))) return { type: of }
+  if (of === 'ipip') return readIpip(linkinfo?.nested(IFLA_INFO.data)) ?? { type: 'other', of }
   const mode = of === 'macvlan' ? linkinfo?.nested(IFLA_INFO.data)?.u32(uapi.IFLA_MACVLAN.mode) : undefined
   const named = macvlanModes.find(([, number]) => number === mode)
   if (named !== undefined) return { type: 'macvlan', mode: named[0] }

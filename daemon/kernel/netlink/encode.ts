@@ -1,6 +1,7 @@
 // Encodes kernel objects as rtnetlink messages. Functions handed in map names to indexes and namespaces to descriptors.
 import { type Family, type Ip, ipBytes, width } from '../../../ipam/address.ts'
 import type { Address, FdbEntry, Link, Mac, Neighbour, NeighbourProxy, Route } from '../../state/object.ts'
+import { writeIpip } from './ipip.ts'
 import { MessageWriter, NLM_F } from './message.ts'
 import * as uapi from './uapi.ts'
 
@@ -137,6 +138,8 @@ function linkForm(writer: MessageWriter, link: Link, resolve: Resolve): void {
   } else if (form.type === 'bridge' && link.vlanFiltering !== undefined) {
     const value = link.vlanFiltering ? 1 : 0
     writer.nest(IFLA_INFO.data, (data) => data.u8(uapi.IFLA_BR_VLAN_FILTERING, value))
+  } else if (form.type === 'ipip') {
+    writer.nest(IFLA_INFO.data, (data) => writeIpip(data, form))
   } else if (form.type === 'vlan') {
     writer.nest(IFLA_INFO.data, (data) => data.bytes(uapi.IFLA_VLAN.id, [form.id & 0xff, form.id >> 8]))
   } else if (form.type === 'macvlan') {

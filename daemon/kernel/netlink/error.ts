@@ -3,7 +3,7 @@ import { getSystemErrorMessage } from 'node:util'
 import { formatIp } from '../../../ipam/address.ts'
 import { WeftError } from '../../base/error.ts'
 import { errnoName } from '../../os/libc.ts'
-import type { Address, Discipline, KernelObject, Link, Sysctl } from '../../state/object.ts'
+import type { Address, Discipline, FouPort, KernelObject, Link, Sysctl } from '../../state/object.ts'
 import { textOf } from '../../state/text.ts'
 
 export type KernelErrorDetails = {
@@ -118,6 +118,13 @@ function linkCure({ name: link, form }: Link, name: string): string | undefined 
     : `delete or rename the link that has this name: \`ip link show ${link}\``
 }
 
+function fouCure({ port }: FouPort, name: string): string | undefined {
+  if (name === 'ENOENT') return moduleCure('fou')
+  return name === 'EADDRINUSE' || name === 'EALREADY'
+    ? `end the program that has UDP port ${port}, such as flanneld (\`ss -ulpn sport = ${port}\`, \`ip fou show\`); weftd tries again`
+    : undefined
+}
+
 function cureFor(object: KernelObject, name: string): string | undefined {
   if (object.kind === 'link') return linkCure(object, name)
   if ('device' in object && object.device !== undefined && name === 'ENETDOWN')
@@ -127,6 +134,7 @@ function cureFor(object: KernelObject, name: string): string | undefined {
     return gatewayCure(`the gateway ${formatIp(object.gateway)}`, object.device ?? 'its link')
   if (object.kind === 'qdisc' && (name === 'ENOENT' || name === 'EOPNOTSUPP'))
     return moduleCure(modules[object.discipline.type])
+  if (object.kind === 'fou') return fouCure(object, name)
   if (object.kind === 'sysctl') return settingCure(object, name)
   if (object.kind === 'offload')
     return `set it with ethtool -K ${object.device} tx ${object.transmitChecksum ? 'on' : 'off'}; \`ethtool -k ${object.device}\` shows whether its driver has it fixed`

@@ -105,6 +105,9 @@ export const MACVLAN_MODE = { private: 1, vepa: 2, bridge: 4, passthru: 8 } as c
 /** Within IFLA_AF_SPEC's AF_INET6: how link-local addresses are generated; 0 is eui64, 1 none. */
 export const IFLA_INET6_ADDR_GEN_MODE = 8
 export const VETH_INFO_PEER = 1
+/** <linux/if_link.h>, <linux/if_tun.h>; only read: TUN devices are made by ioctl(2). */
+export const IFLA_TUN = { type: 3, persist: 6 } as const
+export const IFF_TUN = 1
 
 export const IFA = { address: 1, local: 2, lifetimes: 6, flags: 8 } as const
 export const IFA_F = {

@@ -101,8 +101,9 @@ export function leaseOfNode(node: KubeNode, prefix: string): Lease | undefined {
     const [name = ''] = names
     throw malformed(node, prefix + name, node.annotations[name], 'the address that other nodes send to')
   }
-  const backendType = node.annotations[TYPE] ?? ''
-  if (backendType === '') throw malformed(node, prefix + TYPE, node.annotations[TYPE], 'a backend such as vxlan')
+  // flanneld's default backend writes an empty one.
+  const backendType = node.annotations[TYPE]
+  if (backendType === undefined) throw malformed(node, prefix + TYPE, backendType, 'a backend such as vxlan')
   const { name, created } = node
   return { subnet, publicIp, backendType, backendData, node: name, ...(created !== undefined && { created }) }
 }

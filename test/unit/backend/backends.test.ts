@@ -270,16 +270,24 @@ test('an unknown backend and bad keys are errors that name the value', () => {
   }
 })
 
-test('an unknown backend is named, and a missing Backend is reported as missing', () => {
+test('a missing Backend and every spelling of its keys mean the udp backend, an unknown type is named', () => {
   const conf = (text: string) => {
     const { backendType, backend } = parseNetConf(text)
     return backends.configure(backendType, backend)
   }
-  assert.throws(() => conf('{"Network":"10.244.0.0/16","Backend":{"Type":"udp"}}'), {
-    message: /^Backend\.Type is "udp"; this version knows vxlan, host-gw/
+  for (const text of [
+    '{"Network":"172.20.0.0/16"}',
+    '{"network":"172.20.0.0/16"}',
+    '{"Network":"172.20.0.0/16","backend":null}',
+    '{"Network":"10.0.0.0/8","SubnetLen":20,"SubnetMin":"10.10.0.0","SubnetMax":"10.99.0.0","Backend":{"Type":"UDP"}}',
+    '{"NETWORK":"172.20.0.0/16","BACKEND":{"type":"udp","PORT":8285}}'
+  ]) {
+    const backend = conf(text)
+    assert.deepEqual([backend.type, backend.ports[0]?.port], ['udp', 8285], text)
+  }
+  assert.throws(() => conf('{"Network":"10.244.0.0/16","Backend":{"Type":"ipsec"}}'), {
+    message: 'Backend.Type is "ipsec"; this version knows vxlan, host-gw, udp, ipip, alloc'
   })
-  for (const text of ['{"Network":"10.244.0.0/16"}', '{"Network":"10.244.0.0/16","backend":null}'])
-    assert.throws(() => conf(text), { message: /^Backend is missing, which means "udp" as it does with flannel/ })
 })
 
 test('vxlan: the device of the largest VNI has a name that Linux accepts, in both families, and is recognised as ours', () => {

@@ -171,8 +171,10 @@ test('a kernel that lacks its device is reported', async () => {
   const { place } = await at.join()
   const lacking = new Set(['try-toy'])
   const missing = async () =>
-    (place?.backend.features ?? []).flatMap(({ name }) =>
-      lacking.has(name) ? [new WeftError('KERNEL_FEATURE_MISSING', `this kernel can't make a ${name}`, 'load it')] : []
+    (place?.backend.features ?? []).flatMap((feature) =>
+      feature.kind === 'link' && lacking.has(feature.name)
+        ? [new WeftError('KERNEL_FEATURE_MISSING', `this kernel can't make a ${feature.name}`, 'load it')]
+        : []
     )
   const stop = new AbortController()
   const complete = Promise.withResolvers<void>()

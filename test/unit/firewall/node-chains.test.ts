@@ -5,7 +5,7 @@ import { type FirewallOptions, ownFirewall } from '../../../daemon/firewall/node
 import { tunnelGuard, tunnelSenders } from '../../../daemon/firewall/tunnel-guard.ts'
 import { digest } from '../../../daemon/state/digest.ts'
 import type { KernelObject, NftChain } from '../../../daemon/state/object.ts'
-import { tunnelNode } from '../../../daemon/state/tunnel-nodes.ts'
+import { tunnelNode, tunnelSubnet } from '../../../daemon/state/tunnel-nodes.ts'
 import { type PerFamily, type Prefix, parseIp, parsePrefix } from '../../../ipam/address.ts'
 
 const prefix = (text: string): Prefix => parsePrefix(text) ?? assert.fail(text)
@@ -66,7 +66,7 @@ test('switched off, a chain is not there', () => {
 
 test('what pods send to a tunnel port is dropped, by their addresses and by their devices, and never what comes by the underlay', () => {
   const guard = (device: string) =>
-    tunnelGuard([{ protocol: 'udp', port: 8472 }], cluster, { device, bridge: 'cni0' }).flatMap((object) =>
+    tunnelGuard({ ports: [{ protocol: 'udp', port: 8472 }] }, cluster, { device, bridge: 'cni0' }).flatMap((object) =>
       object.kind === 'nft-chain' ? [object.rules ?? []] : []
     )
   const [input = [], forward = []] = guard('eth0')
@@ -85,11 +85,11 @@ test('what pods send to a tunnel port is dropped, by their addresses and by thei
   for (const rule of guard('cni0').flat())
     assert.ok(!rule.includes('@tunnel_senders') || rule.includes('iifname != "cni0"'), rule)
   assert.doesNotMatch(guard('veth1').flat().join(), /iifname "veth\*"/)
-  assert.deepEqual(tunnelGuard([], cluster, { device: 'eth0', bridge: 'cni0' }), [])
+  assert.deepEqual(tunnelGuard({ ports: [] }, cluster, { device: 'eth0', bridge: 'cni0' }), [])
 })
 
 test('pods on any bridge that weftd set up are kept from the tunnel, too, but not where there is no guard', () => {
-  const guard = tunnelGuard([{ protocol: 'udp', port: 8472 }], cluster, { device: 'eth0', bridge: 'cni0' })
+  const guard = tunnelGuard({ ports: [{ protocol: 'udp', port: 8472 }] }, cluster, { device: 'eth0', bridge: 'cni0' })
   const [input = [], forward = []] = guard.flatMap((object) =>
     object.kind === 'nft-chain' ? [object.rules ?? []] : []
   )
@@ -104,6 +104,30 @@ test('pods on any bridge that weftd set up are kept from the tunnel, too, but no
   assert.deepEqual(named(senders), ['"br-other"', '"cni0"', '"docker0"'])
   assert.equal(senders[0]?.kind, 'nft-set')
   assert.deepEqual(tunnelSenders([bridge], ['cni0']), [])
+})
+
+test('where anyone can send by a tunnel only nodes may, and of pods only those of other nodes are inside', () => {
+  const outer = 'udp dport 8285'
+  const guard = (isShared?: true) =>
+    tunnelGuard(
+      { ports: [], entry: { outer, device: 'weft.udp', ...(isShared && { isShared }) } },
+      { 4: prefix('10.244.0.0/16') },
+      { device: 'eth0', bridge: 'cni0' }
+    )
+  const rulesOf = (chain: string, objects = guard()) =>
+    objects.flatMap((object) => (object.kind === 'nft-chain' && object.chain === chain ? (object.rules ?? []) : []))
+  assert.deepEqual(rulesOf('tunnel_entry'), ['udp dport 8285 ip saddr != @tunnel_nodes_4 drop'])
+  assert.deepEqual(rulesOf('tunnel_inner'), [
+    `iifname "weft.udp" ip saddr 10.244.0.0/16 ip saddr != @tunnel_subnets_4 drop`
+  ])
+  assert.ok(rulesOf('tunnel_forward').every((rule) => rule.startsWith(outer)))
+  assert.ok(rulesOf('tunnel_input').includes('udp dport 8285 iifname "veth*" drop'))
+  assert.deepEqual(rulesOf('tunnel_entry', guard(true)), [])
+  assert.equal(rulesOf('tunnel_inner', guard(true)).length, 1)
+  const inner = tunnelSubnet(prefix('10.244.2.0/24'), 'pods')
+  const set = guard().find((object) => object.kind === 'nft-set' && object.set === inner.set)
+  assert.equal(set?.kind === 'nft-set' && set.declaration, 'type ipv4_addr; flags interval')
+  assert.equal(inner.key, '10.244.2.0/24')
 })
 
 test('every rule has the digest of its text', () => {

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { BACKENDS, type Registry, registry } from '../../../daemon/backend/registry.ts'
 import { Health } from '../../../daemon/health/health.ts'
+import { BackendFacts } from '../../../daemon/node/backend-facts.ts'
 import { LeaseFile } from '../../../daemon/node/lease-file.ts'
 import { Membership, type MembershipDeps } from '../../../daemon/node/membership.ts'
 import { Peers } from '../../../daemon/peers/peers.ts'
@@ -66,6 +67,7 @@ export class Scene implements AsyncDisposable {
       ...{ kernel, reconciler, store: this.file, peers, health, log: silent },
       ...{
         nodeName: 'node-1',
+        backendFacts: new BackendFacts({ lacking: async () => [], needs: this.backends.needs, health, log: silent }),
         identity: 'one',
         ipv6: true,
         backends: this.backends,
