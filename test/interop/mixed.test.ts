@@ -1,5 +1,5 @@
 // One etcd and three hosts: two flanneld and one weftd, then one flanneld and two weftd, for each backend and stack that
-// both have. Pods reach each other throughout, and no ping is lost while the node in between changes hands.
+// both have. Pods reach each other throughout, and no ping is lost while a node changes hands, but with udp.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Cluster, type ClusterOptions, type Resident } from '../lab/cluster.ts'
@@ -17,6 +17,8 @@ type Row = {
   /** On each segment of the underlay: the last host is the one that changes hands. */
   readonly hosts: readonly number[]
   readonly families: readonly (4 | 6)[]
+  /** flanneld's device goes with it, and packets are lost until weftd has made its own. */
+  readonly hasGap?: true
 }
 const IPV4 = { Network: DUAL.Network }
 const vxlan = { Type: 'vxlan' }
@@ -26,6 +28,7 @@ const rows: readonly Row[] = [
   { name: 'vxlan', network: { ...IPV4, Backend: vxlan }, hosts: [2, 1], families: [4] },
   { name: 'vxlan with DirectRouting', network: { ...IPV4, Backend: direct }, hosts: [2, 1], families: [4] },
   { name: 'host-gw', network: { ...IPV4, Backend: hostGw }, hosts: [3], families: [4] },
+  { name: 'udp', network: { ...IPV4, Backend: { Type: 'udp' } }, hosts: [2, 1], families: [4], hasGap: true },
   { name: 'dual-stack vxlan', network: { ...DUAL, Backend: vxlan }, hosts: [2, 1], families: [4, 6] },
   {
     name: 'dual-stack vxlan with DirectRouting',
@@ -36,7 +39,7 @@ const rows: readonly Row[] = [
   { name: 'dual-stack host-gw', network: { ...DUAL, Backend: hostGw }, hosts: [3], families: [4, 6] }
 ]
 
-for (const { name, network, hosts, families } of rows) {
+for (const { name, network, hosts, families, hasGap } of rows) {
   test(`${name}: pods of nodes with flanneld and of nodes with weftd reach each other, two to one and one to two`, {
     skip,
     timeout: 300_000
@@ -53,12 +56,13 @@ for (const { name, network, hosts, families } of rows) {
     if (name === 'vxlan') await become(cluster, { '2 3 translated': 'whole' })
 
     const before = { leases: await leasesOf(cluster), lease: await leaseOf(cluster, three) }
-    await whileReached(w2, f3, async () => {
+    const handOver = async () => {
       await third.stop()
       await cluster.join(three, { args })
       const young = await cluster.pod(three, { name: 'cbr0' })
       await reachInFamilies([f1, w2, f3, young], families)
-    })
+    }
+    await (hasGap ? handOver() : whileReached(w2, f3, handOver))
     assert.deepEqual(await leasesOf(cluster), before.leases)
     assert.equal(before.lease.subnets.length, families.length)
   })
