@@ -1,8 +1,9 @@
 // One etcd and three hosts: two flanneld and one weftd, then one flanneld and two weftd, for each backend and stack that
-// both have. Pods reach each other throughout, and no ping is lost while a node changes hands, but with udp.
+// both have. Pods reach each other throughout, and no ping is lost while a node changes hands, but with udp;
+// with both families it is handed back, too.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Cluster, type ClusterOptions, type Resident } from '../lab/cluster.ts'
+import { Cluster, type ClusterOptions, linesOf, type Resident } from '../lab/cluster.ts'
 import { addressesOf, DUAL, leaseOf, leasesOf, reachInFamilies } from '../lab/families.ts'
 import { flannelPod } from '../lab/flannel-pod.ts'
 import { Flanneld } from '../lab/flanneld.ts'
@@ -65,6 +66,18 @@ for (const { name, network, hosts, families, hasGap } of rows) {
     await (hasGap ? handOver() : whileReached(w2, f3, handOver))
     assert.deepEqual(await leasesOf(cluster), before.leases)
     assert.equal(before.lease.subnets.length, families.length)
+    if (!families.includes(6)) return
+    // flanneld keeps a route of ours that is as it wants it, and replaces others.
+    const destinations = async () =>
+      (await linesOf(three, 'ip', '-6', 'route', 'show', 'root', 'fd00:244::/48')).map((line) => line.split(' ')[0])
+    const routes = await destinations()
+    await whileReached(w2, f3, async () => {
+      await cluster.daemon(3).stop()
+      third.launch()
+      await third.ready()
+      await reachInFamilies([f1, w2, f3, await flannelPod(three, 'again')], families)
+    })
+    assert.deepEqual(await destinations(), routes)
   })
 }
 
