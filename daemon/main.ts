@@ -12,7 +12,7 @@ import { writtenAs } from './cli/flag-parser.ts'
 import { type ParsedOptions, printHelp, printVersion } from './cli/parse-options.ts'
 import { parseCommand, printCleanHelp, printInstallHelp, printUdpProxyHelp } from './cli/subcommands.ts'
 import { exitOnClosedPipe } from './ctl/closed-reader.ts'
-import { cleanNode, type DaemonDeps, runDaemon } from './daemon.ts'
+import type { DaemonDeps } from './daemon.ts'
 import { logCondition, reportUnknownVariables } from './health/condition-log.ts'
 import { Health } from './health/health.ts'
 import { createMetrics, observeHealth, observeProcess } from './health/metrics.ts'
@@ -23,7 +23,7 @@ import { exitAtOnce } from './os/exit.ts'
 type Run = Extract<ParsedOptions, { readonly kind: 'run' }>
 
 type Work = {
-  readonly run: typeof runDaemon
+  readonly run: (deps: DaemonDeps, signal: AbortSignal) => Promise<void>
   /** The first line of the log, and the line when a signal ends the process. */
   readonly begins: string
   readonly stops: string
@@ -31,13 +31,14 @@ type Work = {
 }
 
 const RUN: Work = {
-  run: runDaemon,
+  // On demand: the process of udp-proxy, of which there is one beside each weftd, does without.
+  run: async (deps, signal) => (await import('./daemon.ts')).runDaemon(deps, signal),
   begins: 'weftd starts',
   stops: 'stopping; routes and pods stay as they are',
   logCondition
 }
 const CLEAN: Work = {
-  run: cleanNode,
+  run: async (deps, signal) => (await import('./daemon.ts')).cleanNode(deps, signal),
   begins: 'weftd clean: removing Weft from this node',
   stops: 'stopping; run weftd clean again to remove the rest',
   // Nothing is to be set up, so STARTING means nothing here.

@@ -114,6 +114,11 @@ export type Backend<Config> = {
    * other nodes' pods inside. Absent for a backend that knows its senders, or has no tunnel.
    */
   entry?(node: Node, config: Config): TunnelEntry
+  /**
+   * Packets to addresses of the pod network that no lease has are answered as unreachable instead of following the default
+   * route: flannel's route of this backend has the whole network. Absent: no.
+   */
+  readonly refusesRest?: true
   /** Absent for a backend without a tunnel of this kind. */
   markedOuter?(config: Config): MarkedOuter | undefined
   /**
@@ -176,6 +181,7 @@ export type ConfiguredBackend = {
   readonly secret?: HostSecret
   readonly ports: readonly BackendPort[]
   readonly entry?: (node: Node) => TunnelEntry
+  readonly refusesRest?: true
   readonly markedOuter?: MarkedOuter
   mtu(node: Node): number
   underlayMtu(node: Node): number

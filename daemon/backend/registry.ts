@@ -69,7 +69,7 @@ function needsOf<Config>(backend: Backend<Config>): Registry['needs'][number] {
 
 function configured<Config>(backend: Backend<Config>, keys: JsonObject): ConfiguredBackend {
   const config = backend.config(keys)
-  const { entry } = backend
+  const { entry, refusesRest } = backend
   const [plain, markedOuter] = [backend.plain?.(config), backend.markedOuter?.(config)]
   return {
     type: backend.type,
@@ -80,6 +80,7 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
     ports: backend.ports?.(config) ?? [],
     ...(entry && { entry: (node) => entry(node, config) }),
     ...(markedOuter && { markedOuter }),
+    ...(refusesRest && { refusesRest }),
     mtu: (node) => backend.mtu(node, config),
     underlayMtu: (node) => backend.underlayMtu(node, config),
     publish: (node) => backend.publish(node, config),

@@ -74,6 +74,8 @@ export const udp = {
     device: dataPath === 'tun' ? TUN_DEVICE : DEVICE
   }),
 
+  refusesRest: true as const,
+
   claims: (): readonly Claim[] => [],
   namesOurDevice: (): boolean => false,
   namesAnotherDevice: (): boolean => false,

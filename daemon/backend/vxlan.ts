@@ -45,7 +45,8 @@ export type VxlanConfig = {
  *     FDB entry  MAC dev weft.1 dst PUBLIC-IP                      inner MAC → destination of the outer IP header
  *
  * 1. The route: its next hop is the address of the peer's VTEP, the first address of the peer's subnet. No prefix of
- * `weft.1` covers it, hence `onlink`.
+ * `weft.1` covers it, hence `onlink`. With IPv6 the next hop is the link-local address that belongs to the peer's MAC:
+ * the kernel refuses a global one, onlink or not, where another route of the host covers it, such as a site's fd00::/8.
  * 2. The neighbour entry (ARP for IPv4, NDP for IPv6) is looked up by the next hop. It is permanent, since nobody would
  * answer a request: the device has no
  * default FDB entry, so nothing is flooded. The inner Ethernet header is complete now: from our VTEP MAC to the peer's.
@@ -281,6 +282,7 @@ function encapsulated(
 ): readonly KernelObject[] {
   const { family } = subnet.ip
   const device = deviceName(node, config, family)
+  const gateway = family === 4 ? subnet.ip : linkLocal(mac)
   const route: Route = {
     kind: 'route',
     table: MAIN_TABLE,
@@ -288,16 +290,22 @@ function encapsulated(
     metric: defaultMetric(family),
     type: 'unicast',
     device,
-    gateway: subnet.ip,
-    onlink: true,
+    gateway,
+    ...(family === 4 && { onlink: true }),
     protocol: ROUTE_PROTOCOL,
     because
   }
   return [
-    { kind: 'neighbour', device, ip: subnet.ip, mac, because },
+    { kind: 'neighbour', device, ip: gateway, mac, because },
     { kind: 'fdb', device, mac, destination: publicIp, because },
     route
   ]
+}
+
+/** The address that RFC 4291, appendix A, derives from a MAC, whether or not the peer's device has it. */
+function linkLocal(mac: Mac): Ip {
+  const value = BigInt(`0x${mac.replaceAll(':', '')}`) ^ 0x0200_0000_0000n
+  return { family: 6, value: (0xfe80n << 112n) | ((value >> 24n) << 40n) | (0xfffen << 24n) | (value & 0xff_ffffn) }
 }
 
 const asObject = (published: Json | undefined): JsonObject =>

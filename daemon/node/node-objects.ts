@@ -1,5 +1,5 @@
-// Kernel objects of every node besides its backend's: firewall chains, forwarding, and with --ip-blackhole-route a
-// blackhole for unused pod addresses.
+// Kernel objects of every node besides its backend's: firewall chains, forwarding, a route for addresses without a lease,
+// and with --ip-blackhole-route a blackhole for unused pod addresses.
 import { FAMILIES, type Prefix, perFamily } from '../../ipam/address.ts'
 import { forwarding } from '../attachment/forwarding.ts'
 import { clearGuard } from '../firewall/clear-guard.ts'
@@ -33,8 +33,15 @@ export function nodeObjects(
   const guard = tunnelGuard(tunnel, networksOf(conf), { device: node.device, bridge })
   const devices = backend.onlyBy?.(node)
   const clear = devices && clearGuard({ devices, networks: networksOf(conf), ...node, bridge })
-  return [...firewall, ...guard, ...(clear ?? []), ...forwarding(families, observed), ...blackholes]
+  const rest = backend.refusesRest ? perFamily(networksOf(conf)).map(([, network]) => unreachable(network)) : []
+  return [...firewall, ...guard, ...(clear ?? []), ...forwarding(families, observed), ...blackholes, ...rest]
 }
+
+/** Whatever is more specific wins, and a route of the host to the same network. */
+const unreachable = (network: Prefix): KernelObject => ({
+  ...{ kind: 'route', table: MAIN_TABLE, destination: network, metric: 1_000_001, type: 'unreachable' },
+  ...{ protocol: ROUTE_PROTOCOL, because: 'addresses of the pod network without a lease' }
+})
 
 /**
  * Packets to a pod address that no pod's route or bridge covers are dropped instead of following the default route. The

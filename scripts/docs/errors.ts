@@ -91,6 +91,10 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'other nodes took each subnet that this node tried to lease',
     'weftd retries; if it lasts, give each node its own public IP (--public-ip)'
   ],
+  UDP_PROXY_RUNNING: [
+    'another `weftd udp-proxy` serves the socket in the state directory',
+    'use that one, or start this one with `--replace`, which takes over from it'
+  ],
   LOCK_HELD: [
     'another process holds a lock for too long: that of reservations, or of a plugin that Weft replaced',
     'end the process if it hangs; `lslocks` names it'

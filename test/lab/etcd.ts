@@ -95,6 +95,11 @@ export class Etcd implements AsyncDisposable {
     return this.endpoints.join(',')
   }
 
+  /** The same over IPv6, in a lab that has it. */
+  get endpointList6(): string {
+    return this.members.map(({ host }) => `http://[${host.address6}]:2379`).join(',')
+  }
+
   /** Runs etcdctl (API 3) against all members. */
   ctl(args: readonly string[], options: RunOptions = {}): Promise<Finished> {
     const { certificates, endpointList } = this
@@ -163,6 +168,7 @@ export class Etcd implements AsyncDisposable {
 
 function memberArgs(host: Host, peers: readonly string[], certificates: Certificates | undefined): readonly string[] {
   const client = `${certificates ? 'https' : 'http'}://${host.address}:2379`
+  const client6 = host.address6 === undefined ? '' : `,${client.replace(host.address, `[${host.address6}]`)}`
   const peer = `http://${host.address}:2380`
   const tls = certificates
     ? [
@@ -177,7 +183,7 @@ function memberArgs(host: Host, peers: readonly string[], certificates: Certific
     : []
   return [
     '--listen-client-urls',
-    client,
+    client + client6,
     '--advertise-client-urls',
     client,
     '--listen-peer-urls',

@@ -140,9 +140,9 @@ test('vxlan: dual stack is one tunnel per family, each with its own MTU; pods ge
 test('vxlan: both families of a peer are served, and only those that this node has', () => {
   const backend = backends.configure('vxlan', {})
   assert.deepEqual(lines(backend.peer(dual, dualStackNode())).slice(3), [
-    'neigh fd00:0:0:2:: lladdr 02:00:00:00:00:06 dev weft6.1 nud permanent',
+    'neigh fe80::ff:fe00:6 lladdr 02:00:00:00:00:06 dev weft6.1 nud permanent',
     'fdb 02:00:00:00:00:06 dev weft6.1 dst 2001:db8:1::2 self permanent',
-    'route fd00:0:0:2::/64 via fd00:0:0:2:: dev weft6.1 proto 87 onlink'
+    'route fd00:0:0:2::/64 via fe80::ff:fe00:6 dev weft6.1 proto 87'
   ])
   assert.equal(backend.peer(dual, testNode()).length, 3)
 })

@@ -272,6 +272,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   'daemon/stores/embedded/file.ts': 'makes the database, after it was seen to be a regular file',
   'daemon/os/flock.ts': 'locks: opened with O_NONBLOCK, never read; /proc/locks',
   'daemon/os/process.ts': '/proc',
+  'daemon/os/tun.ts': '/dev/net/tun',
   'daemon/pod-context.ts': '/proc/uptime, /proc/sys/kernel/random/boot_id',
   'ipam/files.ts': 'writes: opened with O_NONBLOCK',
   'ipam/read-file.ts': 'the reader'

@@ -127,7 +127,16 @@ const texts: readonly (readonly [KernelObject, string])[] = [
       prefix: prefix('10.244.0.0/16')
     },
     'source 10.244.0.0/16 accept in nft chain ip filter FORWARD'
-  ]
+  ],
+  [
+    { kind: 'tunnel-socket', device: 'flannel0', local: ip('192.0.2.1'), port: 8285 },
+    'tunnel flannel0 local 192.0.2.1 port 8285'
+  ],
+  [
+    { kind: 'tunnel-peer', device: 'flannel0', subnet: prefix('10.244.2.0/24'), to: ip('192.0.2.2') },
+    'tunnel flannel0 10.244.2.0/24 to 192.0.2.2'
+  ],
+  [{ kind: 'link', name: 'flannel0', form: { type: 'tun' }, mtu: 1472 }, 'link flannel0 type tun mtu 1472']
 ]
 for (const [object, text] of texts)
   test(`a ${object.kind} is printed as ${text.slice(0, 40)}…`, () => assert.equal(textOf(object), text))
@@ -217,6 +226,13 @@ const ownership: readonly (readonly [string, KernelObject, boolean])[] = [
     false
   ],
   ['an address of an earlier subnet on our tunnel', address, true],
+  [
+    'a peer of a tunnel',
+    { kind: 'tunnel-peer', device: 'flannel0', subnet: prefix('10.244.2.0/24'), to: ip('192.0.2.2') },
+    true
+  ],
+  ['a TUN device of ours, which lasts', { kind: 'link', name: 'flannel0', form: { type: 'tun' } }, true],
+  ['a TUN device of flanneld', { kind: 'link', name: 'flannel0', form: { type: 'other', of: 'tun' } }, false],
   ['a kernel setting', sysctl, false],
   ['a chain of ours', { kind: 'nft-chain', family: 'inet', table: 'weft', chain: 'x', digests: [] }, true],
   ['a chain of Docker', { kind: 'nft-chain', family: 'ip', table: 'filter', chain: 'DOCKER', digests: [] }, false]
