@@ -12,6 +12,8 @@ import { writtenAs } from './cli/flag-parser.ts'
 import type { Options } from './cli/flag-table.ts'
 import { CallHistory } from './cni/call-history.ts'
 import { cniCalls } from './cni/calls.ts'
+import { CommandRunner } from './commands/command-runner.ts'
+import { permit } from './commands/permission.ts'
 import type { Health } from './health/health.ts'
 import { serveHttp } from './health/http.ts'
 import type { Metrics } from './health/metrics.ts'
@@ -83,6 +85,7 @@ type Core = {
   readonly reconciler: Reconciler
   readonly changes: RecentChanges
   readonly backends: Registry
+  readonly commands: CommandRunner
   readonly inspection: Inspection
   /** Work that lasts as long as the daemon: if it fails, the daemon ends. */
   readonly running: (work: Promise<unknown>) => void
@@ -114,6 +117,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   signal.addEventListener('abort', () => service.stopping(), { once: true })
   const peers = openPeers(deps, core, store.type)
   const membership = openMembership(deps, core, store, { peers, pods })
+  parts.defer(() => core.commands.end())
   const place = () => core.place
   if (options.healthzPort !== 0) {
     useHealthPort(pods, options)
@@ -144,6 +148,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
     core.running(joined.then(() => keepConflist({ directory, source, record, health, log }, signal)))
   core.running(joined.then(() => probes.pathMtu.follow(signal)))
   core.running(joined.then(() => probes.follow(signal)))
+  core.running(core.commands.follow(peers, () => core.reconciler.trusts))
   const routes = new RouteWatch({ ...core, peers, shadowed, place, now: () => performance.now() })
   core.running(joined.then(() => routes.follow(signal)))
   core.running(peers.follow(membership.leases(store.watch(signal))))
@@ -165,7 +170,7 @@ export async function cleanNode(deps: DaemonDeps, signal: AbortSignal): Promise<
 
 /** The kernel, and the loop that keeps it as desired; resolves after the first complete dump. */
 async function openCore(
-  { options, log, health, metrics }: DaemonDeps,
+  { options, log, health, metrics, environment }: DaemonDeps,
   signal: AbortSignal,
   parts: AsyncDisposableStack
 ): Promise<Core> {
@@ -176,7 +181,8 @@ async function openCore(
     ['channel']
   )
   const took = (channel: string, seconds: number) => runs.observe({ channel }, seconds)
-  const backends = registry(BACKENDS)
+  const permission = { commands: options.allowExtension, shell: options.allowExtensionShell }
+  const backends = registry(BACKENDS, ({ commands }) => permit(commands, permission))
   const watched = new Set<string>()
   const sysctls = (): readonly string[] => {
     watched.clear()
@@ -195,7 +201,11 @@ async function openCore(
   const { promise: failure, reject } = Promise.withResolvers<never>()
   const running = (work: Promise<unknown>) => void work.catch((error) => signal.aborted || reject(error))
   const inspection = parts.use(await openInspection(signal))
-  const core: Core = { signal, firewall, kernel, reconciler, changes, backends, inspection, running, failure }
+  const now = () => performance.now()
+  const commands = await CommandRunner.open({
+    ...{ permission, environment, health, log, signal, now, stateDir: options.stateDir }
+  })
+  const core: Core = { signal, firewall, kernel, reconciler, changes, backends, commands, inspection, running, failure }
   running(reconciler.run(signal))
   // The first dump may fail again and again, and a signal must end that, too.
   await Promise.race([reconciler.observing, failure, aborted(signal)])
@@ -246,12 +256,14 @@ function openMembership(
       flagName: (flag) => writtenAs(setBy, flag)
     },
     ...{ previous: files.previous, remembered: files.remembered, patienceMs: PATIENCE },
+    beforeLease: (backend) => core.commands.beforeLease(backend),
     usePorts: (ports, ips) => useTunnelPorts(pods, ports, ips),
     alsoOwn: (place) => nodeObjects(place, objectOptions, reconciler.observed),
     placed: async (place) => {
       const isFirst = core.place === undefined
       core.place = place
       files.write(place)
+      core.commands.placed(place)
       if (isFirst) await startWithPlace(deps, core, place)
     }
   })
@@ -296,7 +308,7 @@ async function uninstallWhenDeleted(
 
 const uninstallFrom = ({ options, log, identity }: DaemonDeps, core: Core, pods: PodContext): Promise<boolean> =>
   uninstall({
-    secretFiles: core.backends.secretFiles,
+    ...{ secretFiles: core.backends.secretFiles, undoCommands: () => core.commands.undo() },
     ...{ identity, options, log, reconciler: core.reconciler },
     subnet: core.place?.node.subnet ?? previousSubnets(options.subnetFile, log),
     pods: pods.attachments.list().length

@@ -7,11 +7,12 @@ import type { Lease } from '../lease/lease.ts'
 import type { Link } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
 import type { Backend, Claim, ConfiguredBackend } from './backend.ts'
+import { extension } from './extension.ts'
 import { hostGw } from './host-gw.ts'
 import { vxlan } from './vxlan.ts'
 
 /** The backends of this version. */
-export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw]
+export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw, extension]
 
 export type Registry = {
   /** Files of secrets that weftd writes, of all backends: removed when Weft leaves the host. */
@@ -30,7 +31,11 @@ export type Registry = {
   namesAnotherDevice(lease: Lease, links: readonly Link[]): boolean
 }
 
-export function registry(backends: readonly Backend<unknown>[]): Registry {
+/** `permit` throws CONFIG_INVALID for a configured backend that this node's administrator does not allow. */
+export function registry(
+  backends: readonly Backend<unknown>[],
+  permit: (backend: ConfiguredBackend) => void = () => undefined
+): Registry {
   const byType = new Map(backends.map((backend) => [backend.type, backend]))
   const known = `this version knows ${[...byType.keys()].join(', ')}`
   return {
@@ -38,7 +43,9 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
     configure: (type, keys) => {
       const backend = byType.get(type.toLowerCase())
       if (backend === undefined) throw unknownType(type, keys, known)
-      return configured(backend, keys)
+      const read = configured(backend, keys)
+      permit(read)
+      return read
     },
     recognises: (device) => {
       for (const backend of backends) {
@@ -56,6 +63,7 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
 function configured<Config>(backend: Backend<Config>, keys: JsonObject): ConfiguredBackend {
   const config = backend.config(keys)
   const [plain, markedOuter] = [backend.plain?.(config), backend.markedOuter?.(config)]
+  const commands = backend.commands?.(config)
   return {
     type: backend.type,
     keys: backend.keys,
@@ -63,6 +71,7 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
     ...(backend.secret && { secret: backend.secret }),
     ports: backend.ports?.(config) ?? [],
     ...(markedOuter && { markedOuter }),
+    ...(commands && { commands }),
     mtu: (node) => backend.mtu(node, config),
     underlayMtu: (node) => backend.underlayMtu(node, config),
     publish: (node) => backend.publish(node, config),

@@ -35,4 +35,6 @@ export type Node = {
   readonly remembered: PerFamily<Json>
   /** The backend's secret of this host, such as a private key; absent for backends without one. */
   readonly secret?: string
+  /** What the backend's command before the lease printed (`Commands.beforeLease`); absent without one. */
+  readonly printed?: string
 }
