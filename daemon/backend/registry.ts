@@ -9,6 +9,7 @@ import type { Recognises } from '../state/ownership.ts'
 import type { Backend, Claim, ConfiguredBackend } from './backend.ts'
 import { extension } from './extension.ts'
 import { hostGw } from './host-gw.ts'
+import { REFUSED_TYPES } from './refused-types.ts'
 import { vxlan } from './vxlan.ts'
 
 /** The backends of this version. */
@@ -91,9 +92,11 @@ function unknownType(type: string, keys: JsonObject, known: string): WeftError {
       `Backend is missing, which means ${JSON.stringify(type)} as it does with flannel; ${known}: add "Backend":{"Type":"vxlan"}`,
       'add "Backend":{"Type":"vxlan"} to the network configuration'
     )
+  const refusal = REFUSED_TYPES[type.toLowerCase()]
+  const why = refusal === undefined ? '' : `, which Weft does not have: ${refusal.why}`
   return new WeftError(
     'CONFIG_INVALID',
-    `Backend.Type is ${JSON.stringify(type)}; ${known}`,
-    'set Backend.Type to one of these'
+    `Backend.Type is ${JSON.stringify(type)}${why}; ${known}`,
+    refusal?.instead ?? 'set Backend.Type to one of these'
   )
 }
