@@ -12,6 +12,8 @@ import { writtenAs } from './cli/flag-parser.ts'
 import type { Options } from './cli/flag-table.ts'
 import { CallHistory } from './cni/call-history.ts'
 import { cniCalls } from './cni/calls.ts'
+import { CommandRunner } from './commands/command-runner.ts'
+import { permit } from './commands/permission.ts'
 import type { Health } from './health/health.ts'
 import { serveHttp } from './health/http.ts'
 import type { Metrics } from './health/metrics.ts'
@@ -87,6 +89,7 @@ type Core = {
   readonly reconciler: Reconciler
   readonly changes: RecentChanges
   readonly backends: Registry
+  readonly commands: CommandRunner
   readonly inspection: Inspection
   /** Work that lasts as long as the daemon: if it fails, the daemon ends. */
   readonly running: (work: Promise<unknown>) => void
@@ -123,6 +126,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   const peers = openPeers(deps, core, store.type)
   await chooseChains(deps, core)
   const membership = openMembership(deps, core, store, { peers, pods })
+  parts.defer(() => core.commands.end())
   const place = () => core.place
   if (options.healthzPort !== 0) {
     useHealthPort(pods, options)
@@ -154,6 +158,7 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   new SilentPeers({ ...core, health, now: Date.now }).follow()
   core.running(joined.then(() => probes.pathMtu.follow(signal)))
   core.running(joined.then(() => probes.follow(signal)))
+  core.running(core.commands.follow(peers, () => core.reconciler.trusts))
   const routes = new RouteWatch({ ...core, peers, shadowed, place, now: () => performance.now() })
   core.running(joined.then(() => routes.follow(signal)))
   core.running(peers.follow(membership.leases(store.watch(signal))))
@@ -175,7 +180,7 @@ export async function cleanNode(deps: DaemonDeps, signal: AbortSignal): Promise<
 
 /** The kernel, and the loop that keeps it as desired; resolves after the first complete dump. */
 async function openCore(
-  { options, log, health, metrics, version }: DaemonDeps,
+  { options, log, health, metrics, environment, version }: DaemonDeps,
   signal: AbortSignal,
   parts: AsyncDisposableStack
 ): Promise<Core> {
@@ -187,7 +192,8 @@ async function openCore(
     ['channel']
   )
   const took = (channel: string, seconds: number) => runs.observe({ channel }, seconds)
-  const backends = registry(BACKENDS)
+  const permission = { commands: options.allowExtension, shell: options.allowExtensionShell }
+  const backends = registry(BACKENDS, ({ commands }) => permit(commands, permission))
   const watched = new Set<string>()
   const sysctls = (): readonly string[] => {
     watched.clear()
@@ -208,17 +214,13 @@ async function openCore(
   const { promise: failure, reject } = Promise.withResolvers<never>()
   const running = (work: Promise<unknown>) => void work.catch((error) => signal.aborted || reject(error))
   const inspection = parts.use(await openInspection(signal))
+  const now = () => performance.now()
+  const commands = await CommandRunner.open({
+    ...{ permission, environment, health, log, signal, now, stateDir: options.stateDir }
+  })
   const core: Core = {
-    signal,
-    firewall,
-    firewallKind: 'nftables',
-    kernel,
-    reconciler,
-    changes,
-    backends,
-    inspection,
-    running,
-    failure
+    ...{ signal, firewall, firewallKind: 'nftables', kernel, reconciler, changes, backends, commands },
+    ...{ inspection, running, failure }
   }
   running(reconciler.run(signal))
   running(tunnel.follow())
@@ -276,6 +278,7 @@ function openMembership(
       flagName: (flag) => writtenAs(setBy, flag)
     },
     ...{ previous: files.previous, remembered: files.remembered, patienceMs: PATIENCE },
+    beforeLease: (backend) => core.commands.beforeLease(backend),
     usePorts: (ports, ips) => useTunnelPorts(pods, ports, ips),
     alsoOwn: (place) => nodeObjects(place, objectOptions, reconciler.observed),
     placed: async (place) => {
@@ -283,6 +286,7 @@ function openMembership(
       core.place = place
       files.write(place)
       await core.iptables?.use(place)
+      core.commands.placed(place)
       if (isFirst) await startWithPlace(deps, core, place)
     }
   })
@@ -342,7 +346,7 @@ async function uninstallWhenDeleted(
 
 const uninstallFrom = ({ options, log, identity }: DaemonDeps, core: Core, pods: PodContext): Promise<boolean> =>
   uninstall({
-    secretFiles: core.backends.secretFiles,
+    ...{ secretFiles: core.backends.secretFiles, undoCommands: () => core.commands.undo() },
     ...{ identity, options, log, reconciler: core.reconciler },
     subnet: core.place?.node.subnet ?? previousSubnets(options.subnetFile, log),
     pods: pods.attachments.list().length

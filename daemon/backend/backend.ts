@@ -84,6 +84,26 @@ export type MarkedOuter = {
 
 /** One of several ways by which a backend's packets can go, with all that the kernel must have for it. */
 export type DataPath = { readonly name: string; readonly features: readonly Feature[] }
+/** A command line of the network configuration; `key` is its path there, as `Backend.SubnetAddCommand`. */
+export type Command = { readonly key: string; readonly text: string }
+
+/**
+ * What the configuration has every node run. A backend only names the commands: daemon/commands/ runs them, where the
+ * node's administrator allows it.
+ */
+export type Commands = {
+  /** Before a lease is taken; what it prints on standard output becomes `node.printed`. */
+  readonly beforeLease?: Command
+  /** Once the lease is held. */
+  readonly afterLease?: Command
+  /** When weftd stops. */
+  readonly shutdown?: Command
+  /** For each lease that `peer` accepts, and when it has gone or changed. */
+  readonly peerAdded?: Command
+  readonly peerRemoved?: Command
+  /** The standard input of the last two. */
+  input(lease: Lease): string
+}
 
 export type Backend<Config> = {
   /** The name in `Backend.Type` and in every lease. */
@@ -126,6 +146,8 @@ export type Backend<Config> = {
    * absent for one that does not.
    */
   onlyBy?(node: Node, config: Config): readonly string[]
+  /** Absent for a backend that needs none. */
+  commands?(config: Config): Commands
   /** What no other node may publish too. */
   claims(lease: Lease): readonly Claim[]
   /**
@@ -183,6 +205,7 @@ export type ConfiguredBackend = {
   readonly entry?: (node: Node) => TunnelEntry
   readonly refusesRest?: true
   readonly markedOuter?: MarkedOuter
+  readonly commands?: Commands
   mtu(node: Node): number
   underlayMtu(node: Node): number
   publish(node: Omit<Node, 'subnet'>): PerFamily<Json>

@@ -1,14 +1,5 @@
 // host-gw backend: direct routes via the other nodes' addresses, no encapsulation. All nodes must be on one link.
-import {
-  formatIp,
-  formatPrefix,
-  hostPrefix,
-  type Ip,
-  offset,
-  type PerFamily,
-  type Prefix,
-  perFamily
-} from '../../ipam/address.ts'
+import { formatIp, formatPrefix, type Ip, type PerFamily, perFamily } from '../../ipam/address.ts'
 import { WeftError } from '../base/error.ts'
 import type { Json, JsonObject } from '../config/json.ts'
 import { integerKey } from '../config/keys.ts'
@@ -19,19 +10,13 @@ import type { KernelObject, Link } from '../state/object.ts'
 import type { Recognised } from '../state/ownership.ts'
 import type { Backend, Claim, Device, PeerRoutes } from './backend.ts'
 import { directRoute, isOnLink } from './direct.ts'
+import { gatewayHolder, gatewayOf, isHolder } from './gateway-holder.ts'
 import { underlayMtu } from './underlay-mtu.ts'
 
 export type HostGwConfig = {
   /** MTU in bytes for pods, where the interface's own is not the right one. 0: the interface's. */
   readonly mtu: number
 }
-
-/**
- * A bridge without ports: a device that every kernel which can have pods has, and whose addresses are local without a
- * carrier. It holds the gateway's address, which the pods' own bridge has from the first pod on only, so that probes of
- * the other nodes are always answered.
- */
-const HOLDER = 'weft-gw'
 
 const carried = (node: Node, { mtu }: HostGwConfig): number =>
   underlayMtu(
@@ -51,7 +36,7 @@ export const hostGw = {
   features: (): readonly Link[] => [],
 
   recognises: ({ name, form }: Device): Recognised | undefined =>
-    name === HOLDER && (form === undefined || form.type === 'bridge') ? 'own' : undefined,
+    isHolder(name) && (form === undefined || form.type === 'bridge') ? 'own' : undefined,
 
   claims: (): readonly Claim[] => [],
 
@@ -65,7 +50,7 @@ export const hostGw = {
 
   publish: (): PerFamily<Json> => ({}),
 
-  own: (node: Node): readonly KernelObject[] => holder(node),
+  own: (node: Node): readonly KernelObject[] => gatewayHolder(node),
 
   held: gatewayOf,
   heldByAll: false,
@@ -87,29 +72,6 @@ export const hostGw = {
       return [directRoute(node, subnet, publicIp, `lease ${leaseKey(lease)} of ${formatIp(publicIp)}`)]
     })
 } satisfies Backend<HostGwConfig>
-
-/** The pods' gateway: flanneld's nodes have it on their bridge, from their first pod on. */
-function gatewayOf(subnet: Prefix): Ip {
-  return offset(subnet.ip, 1n) ?? subnet.ip
-}
-
-function holder(node: Node): readonly KernelObject[] {
-  const because = 'answers to probes of other nodes'
-  const families = perFamily(node.subnet).filter(([family]) => family === 4 || node.ipv6)
-  const setting = (name: string, value: string): KernelObject => ({
-    ...{ kind: 'sysctl', path: `net/ipv6/conf/${HOLDER}/${name}`, value, because }
-  })
-  return [
-    { kind: 'link', name: HOLDER, form: { type: 'bridge' }, up: true, because },
-    ...families.map(
-      ([, subnet]): KernelObject => ({
-        ...{ kind: 'address', device: HOLDER, prefix: hostPrefix(gatewayOf(subnet)), scope: 0, nodad: true, because }
-      })
-    ),
-    ...(node.ipv6 ? [setting('accept_ra', '0')] : []),
-    ...(families.some(([family]) => family === 6) ? [setting('disable_ipv6', '0')] : [])
-  ]
-}
 
 function offLink(lease: Lease, node: Node, publicIp: Ip, route: RouteLookup | undefined): WeftError {
   const name = lease.node === undefined ? `the node of lease ${leaseKey(lease)}` : lease.node

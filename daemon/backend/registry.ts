@@ -8,14 +8,16 @@ import type { Link } from '../state/object.ts'
 import type { Recognises } from '../state/ownership.ts'
 import { alloc } from './alloc.ts'
 import type { Backend, Claim, ConfiguredBackend } from './backend.ts'
+import { extension } from './extension.ts'
 import { hostGw } from './host-gw.ts'
 import { ipip } from './ipip.ts'
+import { REFUSED_TYPES } from './refused-types.ts'
 import { udp } from './udp.ts'
 import { vxlan } from './vxlan.ts'
 import { wireguard } from './wireguard.ts'
 
 /** The backends of this version. */
-export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw, udp, ipip, wireguard, alloc]
+export const BACKENDS: readonly Backend<unknown>[] = [vxlan, hostGw, udp, ipip, wireguard, alloc, extension]
 
 export type Registry = {
   /** Files of secrets that weftd writes, of all backends: removed when Weft leaves the host. */
@@ -36,7 +38,11 @@ export type Registry = {
   namesAnotherDevice(lease: Lease, links: readonly Link[]): boolean
 }
 
-export function registry(backends: readonly Backend<unknown>[]): Registry {
+/** `permit` throws CONFIG_INVALID for a configured backend that this node's administrator does not allow. */
+export function registry(
+  backends: readonly Backend<unknown>[],
+  permit: (backend: ConfiguredBackend) => void = () => undefined
+): Registry {
   const byType = new Map(backends.map((backend) => [backend.type, backend]))
   const known = `this version knows ${[...byType.keys()].join(', ')}`
   return {
@@ -44,7 +50,9 @@ export function registry(backends: readonly Backend<unknown>[]): Registry {
     configure: (type, keys) => {
       const backend = byType.get(type.toLowerCase())
       if (backend === undefined) throw unknownType(type, known)
-      return configured(backend, keys)
+      const read = configured(backend, keys)
+      permit(read)
+      return read
     },
     needs: backends.map(needsOf),
     recognises: (device) => {
@@ -71,6 +79,7 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
   const config = backend.config(keys)
   const { entry, refusesRest } = backend
   const [plain, markedOuter] = [backend.plain?.(config), backend.markedOuter?.(config)]
+  const commands = backend.commands?.(config)
   return {
     type: backend.type,
     keys: backend.keys,
@@ -81,6 +90,7 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
     ...(entry && { entry: (node) => entry(node, config) }),
     ...(markedOuter && { markedOuter }),
     ...(refusesRest && { refusesRest }),
+    ...(commands && { commands }),
     mtu: (node) => backend.mtu(node, config),
     underlayMtu: (node) => backend.underlayMtu(node, config),
     publish: (node) => backend.publish(node, config),
@@ -94,9 +104,12 @@ function configured<Config>(backend: Backend<Config>, keys: JsonObject): Configu
   }
 }
 
-const unknownType = (type: string, known: string): WeftError =>
-  new WeftError(
+function unknownType(type: string, known: string): WeftError {
+  const refusal = REFUSED_TYPES[type.toLowerCase()]
+  const why = refusal === undefined ? '' : `, which Weft does not have: ${refusal.why}`
+  return new WeftError(
     'CONFIG_INVALID',
-    `Backend.Type is ${JSON.stringify(type)}; ${known}`,
-    'set Backend.Type to one of these'
+    `Backend.Type is ${JSON.stringify(type)}${why}; ${known}`,
+    refusal?.instead ?? 'set Backend.Type to one of these'
   )
+}

@@ -41,8 +41,8 @@ const ignored = (reader: Reader<unknown>) =>
   }) as const
 
 /**
- * Names, meanings and defaults are flanneld's where flanneld has the flag; node-name, pod-mode, firewall, state-dir,
- * store and embedded-path are Weft's own.
+ * Names, meanings and defaults are flanneld's where flanneld has the flag; node-name, pod-mode, firewall,
+ * allow-extension, state-dir, store and embedded-path are Weft's own.
  */
 export const FLAGS = {
   store: {
@@ -215,6 +215,18 @@ export const FLAGS = {
     reader: toggle,
     default: 'false',
     help: "drop packets to unused addresses of this node's subnet instead of sending them to the default route"
+  },
+  'allow-extension': {
+    group: 'network',
+    reader: toggle,
+    default: 'false',
+    help: 'run the commands of Backend.Type extension on this node, as root: whoever may write the network configuration is trusted with that'
+  },
+  'allow-extension-shell': {
+    group: 'network',
+    reader: toggle,
+    default: 'false',
+    help: 'with --allow-extension: run them by sh; otherwise they are split into words, and shell syntax is refused'
   },
 
   'vanished-grace': {

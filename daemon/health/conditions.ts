@@ -264,6 +264,12 @@ export const CONDITIONS = {
     title: 'the kernel rejected a change',
     cure: 'check the kernel log (dmesg); weftd retries with increasing delays'
   },
+  COMMAND_FAILED: {
+    severity: 'error',
+    blocks: [],
+    title: 'a command of the network configuration fails on this node; weftd retries with increasing delays',
+    cure: 'correct the command in the network configuration, or what it needs on this host'
+  },
   UNDONE_REPEATEDLY: {
     severity: 'warning',
     blocks: [],

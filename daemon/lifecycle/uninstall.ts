@@ -25,6 +25,8 @@ export type UninstallDeps = {
   readonly subnet: PerFamily<Prefix>
   /** Files of the backends' secrets that weftd writes. */
   readonly secretFiles: readonly string[]
+  /** Undoes what the commands of the network configuration did. */
+  readonly undoCommands: () => Promise<void>
   /** How many pods are attached. */
   readonly pods: number
   readonly log: Log
@@ -53,6 +55,7 @@ export async function uninstall(deps: UninstallDeps): Promise<boolean> {
   const { cniConfDir, cniBinDir, subnetFile, stateDir } = options
   if (cniConfDir !== undefined)
     await step('the CNI configuration list', () => logRemoved([removeConflist(cniConfDir, conflistRecord(stateDir))]))
+  await step('what the commands of the network configuration did', deps.undoCommands)
   await step('the network', async () => refuseErrors(await reconciler.leave(staysFor(reconciler.observed))))
   await step('the firewall tables', async () => {
     const [complaint] = await reconciler.removeTables()

@@ -1,8 +1,8 @@
 // This node's membership in the network: configuration, interface, lease and the backend's own objects. Follows changes
 // of the host.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { formatIp, type Ip, type PerFamily, type Prefix, perFamily } from '../../ipam/address.ts'
-import type { BackendPort } from '../backend/backend.ts'
+import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
+import type { BackendPort, ConfiguredBackend } from '../backend/backend.ts'
 import type { Registry } from '../backend/registry.ts'
 import { Backoff, retry } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
@@ -26,7 +26,7 @@ import { Configuration, type Configured, configured } from './configuration.ts'
 import { checkHost } from './host-checks.ts'
 import { type InterfaceDeps, NodeInterface } from './interface.ts'
 import type { Remembered } from './lease-file.ts'
-import { networksOf, type Place, sameChoice, sameFacts } from './place.ts'
+import { networksOf, type Place, publicIpsOf, sameChoice, sameFacts } from './place.ts'
 import { dataOfOurs, proofOf, publishedBefore, recognisedLinks } from './published-before.ts'
 
 export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
@@ -48,6 +48,8 @@ export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
   readonly remembered: Remembered | undefined
   /** Milliseconds that the store has for its first answer before that. */
   readonly patienceMs: number
+  /** Before a lease is taken with this backend: what its command printed. Errors: COMMAND_FAILED. */
+  readonly beforeLease?: (backend: ConfiguredBackend) => Promise<Pick<Node, 'printed'>>
   /** Claims the backend's ports on these addresses. Errors: PORT_TAKEN naming the pod that has one as host port. */
   readonly usePorts?: (ports: readonly BackendPort[], ips: PerFamily<Ip>) => void
   /** What every node has besides its backend's objects: firewall, forwarding. */
@@ -88,8 +90,8 @@ export class Membership {
     const refuse = ({ conf, backend }: Configured) =>
       this.#place && backend.mtu({ ...this.#place.node, subnet: networksOf(conf) })
     this.#configuration = new Configuration({ ...deps, refuse })
-    const { recognises } = deps.backends
-    this.#interface = new NodeInterface({ ...deps, recognises }, deps.remembered?.lease.publicIp)
+    const interfaceDeps = { ...deps, recognises: deps.backends.recognises }
+    this.#interface = new NodeInterface(interfaceDeps, deps.remembered?.lease.publicIp)
   }
 
   /** Undefined until a subnet is leased and the backend is set up. */
@@ -205,11 +207,13 @@ export class Membership {
     }
   }
 
-  /** Waits for an interface. Errors: CONFIG_INVALID when its MTU is below the configured one; KERNEL_FEATURE_MISSING. */
+  /** Waits for an interface. Errors: CONFIG_INVALID when its MTU is below the configured one; KERNEL_FEATURE_MISSING;
+   * COMMAND_FAILED. */
   async #interfaceFor(read: Configured, signal: AbortSignal): Promise<InterfaceChoice> {
     const choice = await this.#interface.untilChosen(read.conf, signal)
     this.#checkMtu(read, choice)
     await this.#deps.backendFacts.check(read.backend)
+    await this.#deps.beforeLease?.(read.backend)
     return choice
   }
 
@@ -227,7 +231,12 @@ export class Membership {
     const { store, health, log } = this.#deps
     const { backend } = read
     const before = this.#place
-    const facts = { ...this.#facts(choice), ...(await this.#deps.backendFacts.of(backend)) }
+    const { backendFacts, beforeLease } = this.#deps
+    const facts = {
+      ...this.#facts(choice),
+      ...(await backendFacts.of(backend)),
+      ...(await beforeLease?.(backend))
+    }
     log.info({ device: choice.device, reasons: choice.reasons }, 'interface chosen')
     if (before === undefined) health.raise('STARTING', `asking the ${store.type} store for a subnet`)
     this.#unsure = true
@@ -395,5 +404,3 @@ export class Membership {
     }
   }
 }
-
-const publicIpsOf = (lease: Lease): readonly string[] => perFamily(lease.publicIp).map(([, ip]) => formatIp(ip))

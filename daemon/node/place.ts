@@ -33,6 +33,8 @@ export const networksOf = (conf: NetConf | undefined): PerFamily<Prefix> =>
     )
   )
 
+export const publicIpsOf = (lease: Lease): readonly string[] => perFamily(lease.publicIp).map(([, ip]) => formatIp(ip))
+
 export const familiesOf = (conf: NetConf): readonly Family[] =>
   FAMILIES.filter((family) => conf.families[family] !== undefined)
 

@@ -39,4 +39,6 @@ export type Node = {
   readonly secret?: string
   /** The public half of the secret, where that is a key with one (`HostSecret.keyPair`). */
   readonly publicKey?: string
+  /** What the backend's command before the lease printed (`Commands.beforeLease`); absent without one. */
+  readonly printed?: string
 }

@@ -46,20 +46,7 @@ export async function makeCertificates(directory: string, addresses: readonly st
     // etcd's gateway calls its own client port with the server's certificate: that one serves both uses.
     const usages = name === 'server' ? 'serverAuth,clientAuth' : usage
     writeFileSync(file(`${name}.ext`), `extendedKeyUsage=${usages}\nsubjectAltName=${names}\n`)
-    const by = ['-CA', file('ca.crt'), '-CAkey', file('ca.key'), '-CAcreateserial']
-    await run('openssl', [
-      'x509',
-      '-req',
-      '-days',
-      '2',
-      '-in',
-      file(`${name}.csr`),
-      ...by,
-      '-extfile',
-      file(`${name}.ext`),
-      '-out',
-      file(`${name}.crt`)
-    ])
+    await signCertificate(directory, name, 2)
   }
   return {
     ca: file('ca.crt'),
@@ -68,4 +55,12 @@ export async function makeCertificates(directory: string, addresses: readonly st
     serverCert: file('server.crt'),
     serverKey: file('server.key')
   }
+}
+
+/** Signs the request of `server` or `client` again: valid for so many days from now; below 0 it has expired. */
+export async function signCertificate(directory: string, name: 'server' | 'client', days: number): Promise<void> {
+  const file = (ending: string) => join(directory, ending)
+  const by = ['-CA', file('ca.crt'), '-CAkey', file('ca.key'), '-CAcreateserial', '-extfile', file(`${name}.ext`)]
+  const what = ['x509', '-req', '-days', String(days), '-in', file(`${name}.csr`), '-out', file(`${name}.crt`)]
+  await run('openssl', [...what, ...by])
 }

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Certificates, makeCertificates } from './certificates.ts'
+import { type Certificates, makeCertificates, signCertificate } from './certificates.ts'
 import { run, until } from './run.ts'
 
 type Member = { readonly client: number; readonly peer: number; process: ChildProcess | undefined }
@@ -46,6 +46,11 @@ export class EtcdAlone implements AsyncDisposable {
     for (let at = 0; at < members.length; at++) etcd.run(at)
     await etcd.ready()
     return etcd
+  }
+
+  /** Signs the certificate of the server or of the client again, valid for so many days from now; below 0 it has expired. */
+  async certify(name: 'server' | 'client', days: number): Promise<void> {
+    await signCertificate(join(this.#folder, 'tls'), name, days)
   }
 
   /** New authority, certificates and keys, in the files of the old ones. */
@@ -114,6 +119,23 @@ export class EtcdAlone implements AsyncDisposable {
       await ended
     }
     if (options.forget) rmSync(join(this.#folder, `data${at}`), { recursive: true, force: true })
+  }
+
+  /** SIGSTOP makes a member hang, SIGCONT wakes it. */
+  signal(at: number, signal: NodeJS.Signals): void {
+    this.#members[at]!.process?.kill(signal)
+  }
+
+  /** The index of the leader, as the members say that run. */
+  async leader(): Promise<number> {
+    const { stdout } = await this.ctl(['endpoint', 'status', '-w', 'json'], false)
+    // Member ids need more than 53 bits: read as text.
+    const all = JSON.parse(stdout.replace(/"(member_id|leader)":(\d+)/g, '"$1":"$2"')) as {
+      readonly Endpoint: string
+      readonly Status: { readonly header: { readonly member_id: string }; readonly leader: string }
+    }[]
+    const found = all.find(({ Status }) => Status.header.member_id === Status.leader)
+    return this.endpoints.indexOf(found?.Endpoint ?? '')
   }
 
   async ready(): Promise<void> {

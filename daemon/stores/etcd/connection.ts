@@ -9,6 +9,7 @@ import { WeftError } from '../../base/error.ts'
 import { withoutPasswords } from '../../base/printable.ts'
 import { decode, encode, type Message, type Sent } from '../../base/protobuf.ts'
 import type { StoreDeps } from '../../lease/store.ts'
+import { type CertificateFault, certificateFault, validityOf } from './certificate-faults.ts'
 import { CALLS, type CallName, type Request, type Response } from './messages.ts'
 import { type TlsContent, TlsFiles, type TlsPaths } from './tls-files.ts'
 
@@ -80,6 +81,7 @@ export const text = (error: unknown): string =>
         .replace(/^\d+ [A-Z_]+: /, '')
         .replace(/ Resolution note: $/, '')
         .replaceAll(/,[\w ]+: \d+\.\d{3}s| after \d+\.\d{3}s/g, '')
+        .replaceAll(/[\dA-F]+:(error:[\dA-F]+:SSL routines:[^\n]*)\n? \([-\d]+T[\d:.]+Z\)/g, '$1')
     : String(error)
 /** The token has expired or none was sent: a new one may help. */
 const needsToken = (error: unknown): boolean =>
@@ -170,9 +172,22 @@ export class EtcdConnection implements AsyncDisposable {
     const message = `${what} at ${this.place} failed: ${text(cause)}`
     if (isCompacted(cause)) return new WeftError('STORE_UNREACHABLE', message, 'weftd lists again by itself', { cause })
     if (needsToken(cause)) this.#token = undefined
-    const cure = isTooLarge(cause) ? TOO_LARGE : CURES[code]
-    this.#report.raise(code, `${this.place}: ${text(cause)}`, cure)
-    return new WeftError(code, message, cure, { cause })
+    const fault = code === 'STORE_UNREACHABLE' ? this.#certificateFault(text(cause)) : undefined
+    const cure = fault?.cure ?? (isTooLarge(cause) ? TOO_LARGE : CURES[code])
+    const why = fault === undefined ? '' : `; ${fault.what}`
+    this.#report.raise(code, `${this.place}: ${text(cause)}${why}`, cure)
+    return new WeftError(code, `${message}${why}`, cure, { cause })
+  }
+
+  #certificateFault(message: string): CertificateFault | undefined {
+    const { endpoints, certFile } = this.#options
+    if (!endpoints.some((endpoint) => endpoint.startsWith('https:'))) return undefined
+    return certificateFault(message, validityOf(this.tls.cert, certFile), Date.now())
+  }
+
+  /** Authority, certificate and key as last read. */
+  get tls(): TlsContent {
+    return this.#files.content
   }
 
   /**

@@ -2,7 +2,8 @@
 // network.
 import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
-import { configurationArgument } from '../../config/last.ts'
+import { shortened } from '../../base/printable.ts'
+import { configurationArgument, quotable } from '../../config/last.ts'
 import { type Lease, leaseKey } from '../../lease/lease.ts'
 import type { LeaseEvent, LeaseRequest, Store, StoreDeps, StoreEvent } from '../../lease/store.ts'
 import { answered } from './claim.ts'
@@ -11,6 +12,7 @@ import { LeaseKeeper } from './keeper.ts'
 import { EtcdKeys } from './keys.ts'
 import { nameOf, type RecordEvent, readRecord } from './record.ts'
 import { EtcdReports } from './reports.ts'
+import { copyCommand, V2Reader, v2Configuration } from './v2-configuration.ts'
 import { type WatchEvent, watchFrom } from './watch.ts'
 
 /** flannel's lifetime of a lease, in seconds. */
@@ -24,6 +26,7 @@ export class EtcdStore implements Store {
   readonly type = 'etcd'
   readonly #connection: EtcdConnection
   readonly #keys: EtcdKeys
+  readonly #v2: V2Reader
   readonly #keeper: LeaseKeeper
   readonly #reports: EtcdReports
   readonly #deps: StoreDeps
@@ -38,6 +41,7 @@ export class EtcdStore implements Store {
     this.#subnets = `${prefix}/subnets/`
     this.#connection = new EtcdConnection(options, deps.report)
     this.#keys = new EtcdKeys(this.#connection)
+    this.#v2 = new V2Reader(() => v2Configuration(options.endpoints, this.#config, this.#connection.tls))
     const renewMarginSeconds = 60 * options.renewMarginMinutes
     const onHeld = () => this.#reports.renewed()
     this.#keeper = new LeaseKeeper(this.#keys, { prefix: this.#subnets, ttlSeconds, renewMarginSeconds, onHeld }, deps)
@@ -53,16 +57,31 @@ export class EtcdStore implements Store {
     const written = async () => {
       const found = await answered(() => this.#keys.get(this.#config), signal)
       if (found !== undefined) return found
-      this.#deps.report.raise(
-        'CONFIG_MISSING',
-        `${this.#connection.place} has no key ${this.#config}`,
-        `write it with the v3 API, ETCDCTL_API=3 etcdctl put ${this.#config} ${configurationArgument(this.#deps.lastConfiguration)}; one that was written with the v2 API, etcdctl set or mk, is not seen`
-      )
+      await this.#reportMissing()
       return undefined
     }
     const { value } = await retry(written, { signal, backoff: Backoff.constant(CONFIG_RETRY) })
     this.#deps.report.clear('CONFIG_MISSING')
     return value
+  }
+
+  /** flanneld and weftd read the v3 API only; many guides write with the v2 API. */
+  async #reportMissing(): Promise<void> {
+    const { lastConfiguration: last, report } = this.#deps
+    const [key, place] = [this.#config, this.#connection.place]
+    const v2 = last === undefined ? await this.#v2.value() : undefined
+    if (v2 === undefined)
+      report.raise(
+        'CONFIG_MISSING',
+        `${place} has no key ${key}`,
+        `write it with the v3 API, ETCDCTL_API=3 etcdctl put ${key} ${configurationArgument(last)}; one that was written with the v2 API, etcdctl set or mk, is not seen`
+      )
+    else
+      report.raise(
+        'CONFIG_MISSING',
+        `${place} has no key ${key} in its v3 API, but in its v2 API, which is not read: ${quotable(v2.text) ?? shortened(v2.text)}`,
+        `copy it to the v3 API: ${copyCommand(v2, key)}`
+      )
   }
 
   reconnect(): void {

@@ -26,7 +26,7 @@ describe("a backend's keys", () => {
   test('are all documented', () => {
     const inSource = read('daemon/backend/*.ts').flatMap((source) => {
       const type = /^ {2}type: '([^']+)'/m.exec(source)?.[1]
-      const keys = [...source.matchAll(/(?:integerKey|booleanKey|textKey)\(\s*keys,\s*'([^']+)'/g)].map(
+      const keys = [...source.matchAll(/(?:integerKey|booleanKey|textKey|commandKey)\(\s*keys,\s*'([^']+)'/g)].map(
         ([, key]) => key
       )
       return type === undefined ? [] : [[type, keys] as const]

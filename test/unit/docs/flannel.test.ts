@@ -37,6 +37,52 @@ test('every test that it names is there', () => {
   }
 })
 
+/** What flanneld 0.28 reads; test/interop/flannel.test.ts compares the flags with those that it prints. */
+const FLANNELD_FLAGS = [
+  ...[
+    'etcd-endpoints',
+    'etcd-prefix',
+    'etcd-keyfile',
+    'etcd-certfile',
+    'etcd-cafile',
+    'etcd-username',
+    'etcd-password'
+  ],
+  ...[
+    'iface',
+    'iface-regex',
+    'iface-can-reach',
+    'public-ip',
+    'public-ipv6',
+    'subnet-file',
+    'subnet-lease-renew-margin'
+  ],
+  ...['ip-masq', 'ip-masq-fully-random-disable', 'kube-subnet-mgr', 'kube-api-url', 'kubeconfig-file', 'healthz-ip'],
+  ...['kube-annotation-prefix', 'net-config-path', 'set-node-network-unavailable', 'healthz-port', 'iptables-resync'],
+  ...['iptables-forward-rules', 'ip-blackhole-route', 'version', 'v', 'vmodule', 'log_backtrace_at']
+]
+const FLANNELD_VARIABLES = [
+  ...['FLANNELD_…', 'NODE_NAME', 'POD_NAME', 'POD_NAMESPACE', 'EVENT_QUEUE_DEPTH', 'CONT_WHEN_CACHE_NOT_READY'],
+  ...['WIREGUARD_KEY_FILE', 'ACCESS_KEY_ID', 'ACCESS_KEY_SECRET'],
+  ...['SUBNET', 'PUBLIC_IP', 'IPV6SUBNET', 'PUBLIC_IPV6', 'NETWORK']
+]
+const FLANNELD_BACKENDS = [
+  ...['alloc', 'extension', 'host-gw', 'ipip', 'ipsec', 'tencent-vpc', 'udp', 'vxlan', 'wireguard']
+]
+const FLANNELD_ANNOTATIONS = [
+  ...['kube-subnet-manager', 'backend-type', 'backend-data', 'backend-v6-data', 'public-ip', 'public-ipv6'],
+  ...['public-ip-overwrite', 'public-ipv6-overwrite', 'node-public-ip', 'node-public-ipv6']
+]
+
+test('each flag, variable, backend and annotation of flanneld has its row', () => {
+  const flags = names('Flags').map(([flag = '']) => flag.replace('--', ''))
+  assert.deepEqual(flags.sort(), FLANNELD_FLAGS.toSorted())
+  assert.deepEqual(names('Environment variables').flat().sort(), FLANNELD_VARIABLES.toSorted())
+  const types = names('Backends').filter(({ length }) => length === 1)
+  assert.deepEqual(types.flat().sort(), FLANNELD_BACKENDS)
+  assert.deepEqual(names('Annotations of a node').flat().sort(), FLANNELD_ANNOTATIONS.toSorted())
+})
+
 test('flags of flanneld are flags of weftd', () => {
   for (const [flag = ''] of names('Flags')) assert.ok(flag.replace('--', '') in FLAGS, flag)
 })

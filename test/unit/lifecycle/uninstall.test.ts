@@ -266,7 +266,7 @@ test('the firewall tables are removed although the routes could not be, and both
       removeTables: async () => [`busy ${++asked}`],
       discard: async () => []
     },
-    ...{ identity: 'one', subnet: {}, secretFiles: [], pods: 0 },
+    ...{ identity: 'one', subnet: {}, secretFiles: [], pods: 0, undoCommands: async () => undefined },
     log: heard((level, _, message) => void (level === 'error' && errors.push(message)))
   })
   assert.equal(removed, false)
