@@ -153,3 +153,39 @@ for (const Mode of ['separate', 'auto', 'ipv4', 'ipv6'] as const)
     assert.equal(/IP6 .*5182/.test(outer), Mode === 'separate' || Mode === 'ipv6', 'outer packets over IPv6')
     assert.equal(/IP \d.*5182/.test(outer), Mode !== 'ipv6', 'outer packets over IPv4')
   })
+
+test('a kernel without WireGuard is named with the module and the flag, and serves no pods', {
+  skip,
+  timeout: 300_000
+}, async (t) => {
+  await using cluster = await Cluster.start({ hosts: [1], start: false, network })
+  const node = cluster.node(1)
+  const { code } = await node.exec('ip', ['link', 'add', 'try', 'type', 'wireguard'], { check: false })
+  if (code === 0) return t.skip('this kernel has WireGuard')
+  const daemon = await cluster.join(node, { wait: false })
+  const said = await until(
+    async () => (await daemon.readyz().catch(() => undefined))?.body.match(/KERNEL_FEATURE.*/)?.[0],
+    { what: 'the condition' }
+  )
+  assert.match(said, /this kernel can't make a wireguard .*modprobe wireguard.*--wireguard-go/)
+})
+
+test('a node that does not answer by WireGuard is named with its port', {
+  skip: skip || (process.env.WEFT_LONG !== '1' && 'takes five minutes: WEFT_LONG=1'),
+  timeout: 600_000
+}, async () => {
+  await using cluster = await Cluster.start({ hosts: [2], args, network, start: false })
+  const [node, other] = [cluster.node(1), cluster.node(2)]
+  await other.sh(`nft add table inet block
+nft add chain inet block in '{ type filter hook input priority -10; }'
+nft add rule inet block in udp dport 51820 drop`)
+  await Promise.all(cluster.nodes.map((each) => cluster.join(each)))
+  cluster.announce('UNDERLAY_LOST')
+  // Nor does it begin the handshake itself.
+  await cluster.daemon(2).kill('SIGKILL')
+  await other.exec('ip', ['link', 'del', 'weft-wg'])
+  const silent = async () => (await cluster.daemon(1).readyz()).body.match(/WIREGUARD_SILENT.*/)?.[0]
+  const said = await until(silent, { what: 'the condition', deadlineMs: 480_000, everyMs: 1_000 })
+  assert.match(said, new RegExp(`no handshake for 3 minutes with lease \\S+ of ${other.address} \\(UDP port 51820\\)`))
+  assert.equal((await wg(node, 'show', 'weft-wg', 'peers')).length, 1)
+})

@@ -1,7 +1,20 @@
 // Pods of two nodes reach each other through the kernel's own WireGuard, whose module is loaded; with WEFT_LONG=1 also
 // those of a node with flanneld, which is taken over and handed back.
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { before, test } from 'node:test'
+import { publicKeyOf } from '../../../daemon/base/x25519.ts'
+import { insideNew } from '../../../daemon/kernel/namespace.ts'
+import { createLink } from '../../../daemon/kernel/netlink/encode.ts'
+import { NETLINK_GENERIC } from '../../../daemon/kernel/netlink/generic.ts'
+import { Lane } from '../../../daemon/kernel/netlink/lane.ts'
+import { RequestSocket } from '../../../daemon/kernel/netlink/request-socket.ts'
+import { Wireguard } from '../../../daemon/kernel/wireguard.ts'
+import { type Change, difference, put } from '../../../daemon/state/difference.ts'
+import { type KernelObject, type Link, stateOf } from '../../../daemon/state/object.ts'
+import { Secret, sortedPrefixes, type WgPeer } from '../../../daemon/state/wireguard.ts'
+import { parseIp } from '../../../ipam/address.ts'
 import { Cluster, linesOf, PREFIX, reachEachOther } from '../../lab/cluster.ts'
 import { flannelPod } from '../../lab/flannel-pod.ts'
 import { Flanneld } from '../../lab/flanneld.ts'
@@ -14,6 +27,46 @@ import { TwoNodes } from './two-nodes.ts'
 const READY_MS = 240_000
 const MINUTES = { timeout: 1_500_000 }
 const wg = async (host: Host, ...words: readonly string[]) => (await linesOf(host, 'wg', ...words)).join('\n')
+
+before(() => execFileSync('modprobe', ['wireguard'], { stdio: 'inherit' }))
+
+/** More than fit one message; the addresses of one are more than fit one message of a dump. */
+function manyPeers(device: string, key: (octet: number) => string): readonly WgPeer[] {
+  const addresses = (n: number) =>
+    Array.from({ length: n === 7 ? 4_000 : 2 }, (_, at) => ({
+      ...{ ip: { family: 4 as const, value: BigInt(0x0a00_0000 + n * 65_536 + at * 8) }, length: 29 }
+    }))
+  return Array.from({ length: 300 }, (_, n) => ({
+    ...{ kind: 'wg-peer', device, publicKey: publicKeyOf(randomBytes(32).toString('base64')), keepalive: n },
+    endpoint: { ip: parseIp(n % 2 ? `192.0.2.${n % 250}` : `2001:db8::${n}`) ?? assert.fail(), port: 1_000 + n },
+    allowedIps: sortedPrefixes(addresses(n)),
+    presharedKey: n % 3 === 0 ? new Secret(key(1 + (n % 200))) : null
+  }))
+}
+
+test('the kernel takes keys and peers as they are sent, and lists them so', MINUTES, async () => {
+  const lane = new Lane()
+  const [links, generic] = insideNew(() => [new RequestSocket(lane), new RequestSocket(lane, NETLINK_GENERIC)] as const)
+  const wireguard = new Wireguard({ socket: generic, executable: undefined, now: Date.now })
+  const device = 'weft-wg'
+  const link: Link = { kind: 'link', name: device, form: { type: 'wireguard' }, up: true }
+  assert.deepEqual(await links.send([createLink(link, { index: () => 1, netns: () => -1 })]), [undefined])
+  const key = (octet: number) => Buffer.alloc(32, octet).toString('base64')
+  const keys = { publicKey: publicKeyOf(key(0x40)), privateKey: new Secret(key(0x40)) }
+  const own: KernelObject = { kind: 'wg-device', device, ...keys, listenPort: 51820 }
+  const peers = manyPeers(device, key)
+  const read = async () => stateOf(await wireguard.read(device, () => undefined))
+  const errors = async (changes: readonly Change[]) =>
+    (await wireguard.apply(changes)).flatMap(({ error }) => (error ? [error.message] : []))
+  const wanted = stateOf([own, ...peers])
+  assert.deepEqual(await errors([...wanted.values()].map(put)), [])
+  assert.deepEqual(difference(wanted, await read()).length, 0)
+  const left = stateOf([own, ...peers.slice(1).map((peer) => ({ ...peer, presharedKey: null, keepalive: 0 }))])
+  assert.deepEqual(await errors(difference(left, await read())), [])
+  assert.deepEqual(difference(left, await read()).length, 0)
+  assert.deepEqual(await wireguard.read('no-such', () => undefined), [])
+  for (const socket of [links, generic]) socket[Symbol.dispose]()
+})
 
 test(
   'pods reach each other through the kernel’s WireGuard; weftd’s end and a removed peer do no harm',
