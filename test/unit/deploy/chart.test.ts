@@ -214,7 +214,7 @@ test('with udpProxy a container of its own carries packets, and weftd starts non
   assert.ok(weftd?.command?.includes('--udp-proxy=external'))
   assert.deepEqual(proxy?.command, ['weftd', 'udp-proxy'])
   assert.deepEqual(proxy?.securityContext?.capabilities?.add, ['NET_ADMIN'])
-  const paths = (container: typeof proxy) => container?.volumeMounts?.map(({ mountPath }) => mountPath) ?? []
+  const paths = (container: typeof proxy | undefined) => container?.volumeMounts?.map(({ mountPath }) => mountPath) ?? []
   assert.deepEqual(paths(proxy), ['/run/weft', '/dev/net'])
   assert.ok(paths(weftd).includes('/dev/net'))
 })
