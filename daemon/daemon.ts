@@ -245,7 +245,7 @@ function openMembership(
   }
   return new Membership({
     ...{ kernel, reconciler, store, peers, health, log, nodeName, identity, ipv6, backends, bridge: DEFAULT_BRIDGE },
-    backendFacts: new BackendFacts({ lacking, needs: backends.needs, health, log }),
+    backendFacts: new BackendFacts({ lacking, needs: backends.needs, log, now: () => performance.now() }),
     interfaceOptions: {
       ...{ ifaces, ifaceRegexes, compile, publicIp, ...(canReach && { canReach }) },
       flagName: (flag) => writtenAs(setBy, flag)

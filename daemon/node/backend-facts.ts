@@ -13,9 +13,14 @@ export class BackendFacts {
     this.#dataPaths = new DataPaths(deps)
   }
 
-  /** Waits until the kernel has a data path of the backend. Rejects when the signal aborts. */
-  async of(backend: ConfiguredBackend, signal: AbortSignal): Promise<Pick<Node, 'secret' | 'dataPath'>> {
-    const dataPath = await this.#dataPaths.of(backend, signal)
+  /** Errors: KERNEL_FEATURE_MISSING when this kernel has none of the backend's data paths. */
+  async check(backend: ConfiguredBackend): Promise<void> {
+    await this.#dataPaths.of(backend)
+  }
+
+  /** Errors: as `check`. */
+  async of(backend: ConfiguredBackend): Promise<Pick<Node, 'secret' | 'dataPath'>> {
+    const dataPath = await this.#dataPaths.of(backend)
     return { ...this.#secrets.of(backend), ...dataPath }
   }
 }

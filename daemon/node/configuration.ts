@@ -29,6 +29,9 @@ export type ConfigurationDeps = {
 /** Milliseconds until an invalid configuration is read again. */
 const RETRY = 1_000
 
+/** Conditions while a configuration is not accepted. */
+const REFUSALS = ['CONFIG_INVALID', 'KERNEL_FEATURE'] as const
+
 /** Parses a configuration; `place` says in messages where it is from. Errors: CONFIG_INVALID. */
 export function configured(text: string, place: string, backends: Pick<Registry, 'configure'>): Configured {
   const conf = parseNetConf(text, place)
@@ -65,12 +68,14 @@ export class Configuration {
         if (text !== refused) health.clear('CONFIG_INVALID')
         this.#reportUnknownKeys(read)
         const found = await check(read)
-        health.clear('CONFIG_INVALID')
+        for (const code of REFUSALS) health.clear(code)
         return [read, found]
       } catch (error) {
         if (!(error instanceof WeftError)) throw error
         refused = text
-        health.raise('CONFIG_INVALID', withPlace(reasonOf(error), this.#place), error.cure)
+        const code = error.code === 'KERNEL_FEATURE_MISSING' ? 'KERNEL_FEATURE' : 'CONFIG_INVALID'
+        for (const other of REFUSALS) if (other !== code) health.clear(other)
+        health.raise(code, withPlace(reasonOf(error), this.#place), error.cure)
         return undefined
       }
     }

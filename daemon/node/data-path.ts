@@ -1,11 +1,9 @@
-// Chooses a backend's data path: the first whose features this kernel has. Waits while there is none, since an
-// administrator may load a module at any time.
+// Chooses a backend's data path: the first whose features this kernel has. The error without one names what is missing,
+// and the backends that this kernel can do.
 import type { ConfiguredBackend } from '../backend/backend.ts'
 import type { Registry } from '../backend/registry.ts'
-import { Backoff, retry } from '../base/backoff.ts'
-import type { WeftError } from '../base/error.ts'
+import { WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
-import type { Health } from '../health/health.ts'
 import type { Feature } from '../state/feature.ts'
 import type { Node } from '../state/node.ts'
 
@@ -14,51 +12,53 @@ export type DataPathDeps = {
   readonly lacking: (features: readonly Feature[]) => Promise<readonly WeftError[]>
   /** What the backends need, for the list of those that this kernel can do. */
   readonly needs: Registry['needs']
-  readonly health: Pick<Health, 'raise' | 'clear'>
   readonly log: Log
+  /** Milliseconds of the monotonic clock. */
+  readonly now: () => number
 }
 
-/** The choice, made once for each backend. */
+/** Milliseconds before a kernel that had none is tried again: an administrator may load a module at any time. */
+const RETRY = 10_000
+
 export class DataPaths {
   readonly #deps: DataPathDeps
+  /** By backend type, for as long as weftd runs. */
   readonly #chosen = new Map<string, string>()
+  readonly #failed = new Map<string, { readonly error: WeftError; readonly at: number }>()
 
   constructor(deps: DataPathDeps) {
     this.#deps = deps
   }
 
-  /** Raises KERNEL_FEATURE until there is one. Rejects when the signal aborts. */
-  async of(backend: ConfiguredBackend, signal: AbortSignal): Promise<Pick<Node, 'dataPath'>> {
+  /** Errors: KERNEL_FEATURE_MISSING. */
+  async of(backend: ConfiguredBackend): Promise<Pick<Node, 'dataPath'>> {
     const { type, dataPaths } = backend
     if (dataPaths.length === 0) return {}
     const known = this.#chosen.get(type)
     if (known !== undefined) return { dataPath: known }
-    const dataPath = await retry(() => this.#attempt(backend), { signal, backoff: new Backoff() })
+    const failed = this.#failed.get(type)
+    if (failed !== undefined && this.#deps.now() < failed.at + RETRY) throw failed.error
+    const dataPath = await this.#choose(backend)
     this.#chosen.set(type, dataPath)
     return { dataPath }
   }
 
-  async #attempt({ type, dataPaths }: ConfiguredBackend): Promise<string | undefined> {
-    const { lacking, health, log } = this.#deps
+  async #choose({ type, dataPaths }: ConfiguredBackend): Promise<string> {
+    const { lacking, log, now } = this.#deps
     const failed: WeftError[] = []
     for (const { name, features } of dataPaths) {
       const missing = await lacking(features)
-      if (missing.length === 0) {
-        health.clear('KERNEL_FEATURE')
-        const passedOver = failed.map(({ message }) => message)
-        log.info({ backend: type, dataPath: name, ...(passedOver.length > 0 && { passedOver }) }, 'data path chosen')
-        return name
+      if (missing.length > 0) {
+        failed.push(...missing)
+        continue
       }
-      failed.push(...missing)
+      const lacks = failed.map(({ message }) => message)
+      log.info({ backend: type, dataPath: name, ...(lacks.length > 0 && { lacks }) }, 'data path chosen')
+      return name
     }
-    const each = (part: 'message' | 'cure') => [...new Set(failed.map((error) => error[part]))].join('; ')
-    const able = (await this.#ableTypes()).join(', ')
-    health.raise(
-      'KERNEL_FEATURE',
-      `Backend.Type is "${type}": ${each('message')}; the types that it can do: ${able}`,
-      `${each('cure')}; or set Backend.Type to one of ${able}`
-    )
-    return undefined
+    const error = without(type, failed, await this.#ableTypes())
+    this.#failed.set(type, { error, at: now() })
+    throw error
   }
 
   async #ableTypes(): Promise<readonly string[]> {
@@ -72,4 +72,13 @@ export class DataPaths {
     }
     return able
   }
+}
+
+function without(type: string, failed: readonly WeftError[], able: readonly string[]): WeftError {
+  const each = (part: 'message' | 'cure') => [...new Set(failed.map((error) => error[part]))].join('; ')
+  return new WeftError(
+    'KERNEL_FEATURE_MISSING',
+    `Backend.Type is ${JSON.stringify(type)}, and ${each('message')}; the types that it can do: ${able.join(', ')}`,
+    `${each('cure')}; or set Backend.Type to a type that it can do`
+  )
 }

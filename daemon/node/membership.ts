@@ -151,7 +151,7 @@ export class Membership {
     }
     attempt.abort()
     joining.catch(() => undefined)
-    return this.#resume(remembered, signal)
+    return this.#resume(remembered)
   }
 
   #followHost(signal: AbortSignal): void {
@@ -170,7 +170,7 @@ export class Membership {
    * Takes the place of an earlier weftd as it was, so that pods are served; false when the lease no longer fits this
    * host.
    */
-  async #resume({ text, lease }: Remembered, signal: AbortSignal): Promise<boolean> {
+  async #resume({ text, lease }: Remembered): Promise<boolean> {
     const { log, store, backends } = this.#deps
     try {
       const { conf, backend } = configured(text, 'the remembered configuration', backends)
@@ -179,7 +179,7 @@ export class Membership {
       const facts = { ...this.#facts(choice), subnet: lease.subnet, remembered: lease.backendData }
       const mtu = backend.mtu(facts)
       this.#deps.usePorts?.(backend.ports, choice.localIp)
-      const node = { ...facts, ...(await this.#deps.backendFacts.of(backend, signal)) }
+      const node = { ...facts, ...(await this.#deps.backendFacts.of(backend)) }
       this.#unsure = true
       log.warn(
         { lease: leaseKey(lease), publicIp: publicIpsOf(lease) },
@@ -205,10 +205,11 @@ export class Membership {
     }
   }
 
-  /** Waits for an interface. Errors: CONFIG_INVALID when its MTU is below the configured one. */
+  /** Waits for an interface. Errors: CONFIG_INVALID when its MTU is below the configured one; KERNEL_FEATURE_MISSING. */
   async #interfaceFor(read: Configured, signal: AbortSignal): Promise<InterfaceChoice> {
     const choice = await this.#interface.untilChosen(read.conf, signal)
     this.#checkMtu(read, choice)
+    await this.#deps.backendFacts.check(read.backend)
     return choice
   }
 
@@ -226,7 +227,7 @@ export class Membership {
     const { store, health, log } = this.#deps
     const { backend } = read
     const before = this.#place
-    const facts = { ...this.#facts(choice), ...(await this.#deps.backendFacts.of(backend, signal)) }
+    const facts = { ...this.#facts(choice), ...(await this.#deps.backendFacts.of(backend)) }
     log.info({ device: choice.device, reasons: choice.reasons }, 'interface chosen')
     if (before === undefined) health.raise('STARTING', `asking the ${store.type} store for a subnet`)
     this.#unsure = true

@@ -10,7 +10,7 @@ import { Machine, vmParts } from './machine.ts'
 
 const repository = fileURLToPath(new URL('../..', import.meta.url))
 const stories = readdirSync(new URL('stories', import.meta.url))
-  .filter((file) => /-(underlay|bridge)\.ts$/.test(file))
+  .filter((file) => /-(underlay|bridge|fou|tunnel)\.ts$/.test(file))
   .sort()
 const parts = vmParts()
 const skip =

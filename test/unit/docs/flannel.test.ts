@@ -23,7 +23,7 @@ test('a row says same, better or not done, and the first two name a test', () =>
   for (const { what, how, why } of rows) {
     assert.match(how, /^(same|better|not done)$/, what)
     if (how === 'not done') assert.ok(why.length > 10, what)
-    else assert.match(why, /`test\/[^`]+\.test\.ts` "/, what)
+    else assert.match(why, /`test\/[^`]+(\.test|\/stories\/[^`]+)\.ts` "/, what)
   }
 })
 

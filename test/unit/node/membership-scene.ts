@@ -67,7 +67,9 @@ export class Scene implements AsyncDisposable {
       ...{ kernel, reconciler, store: this.file, peers, health, log: silent },
       ...{
         nodeName: 'node-1',
-        backendFacts: new BackendFacts({ lacking: async () => [], needs: this.backends.needs, health, log: silent }),
+        backendFacts: new BackendFacts({
+          ...{ lacking: async () => [], needs: this.backends.needs, log: silent, now: () => performance.now() }
+        }),
         identity: 'one',
         ipv6: true,
         backends: this.backends,

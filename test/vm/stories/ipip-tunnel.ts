@@ -1,0 +1,38 @@
+// The ipip backend: pods reach each other in packets of IP protocol 4, or by plain routes with DirectRouting; and
+// flanneld's nodes are reached.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Cluster, linesOf, reachEachOther } from '../../lab/cluster.ts'
+import { flannelPod } from '../../lab/flannel-pod.ts'
+import { Flanneld } from '../../lab/flanneld.ts'
+
+const READY_MS = 240_000
+
+test('nodes with weftd and with flanneld reach each other, and flanneld’s device is taken over', async () => {
+  const network = { Network: '10.60.0.0/16', Backend: { Type: 'ipip', DirectRouting: false } }
+  await using cluster = await Cluster.start({ hosts: [2], start: false, network })
+  const [one, two] = [cluster.node(1), cluster.node(2)]
+  const join = { args: ['--ip-masq'], deadlineMs: READY_MS }
+  const flanneld = await Flanneld.start(two, { etcd: cluster.etcd, wait: false })
+  await Promise.all([cluster.join(one, join), flanneld.ready(READY_MS)])
+  const [near, old] = [await cluster.pod(one), await flannelPod(two, 'old')]
+  await reachEachOther([near, old])
+  const [link] = (await near.pod.ip('link', 'show', 'eth0')) as readonly { readonly mtu: number }[]
+  assert.equal(link?.mtu, 1480)
+  const whole = await near.pod.ping(old.address, { size: 1480 - 28, mtuProbe: true })
+  assert.equal(whole.received, 1, whole.text)
+  const routes = await linesOf(one, 'ip', 'route', 'show', 'dev', 'weft.ipip')
+  assert.ok(routes.some((line) => line.includes(`via ${two.address}`)))
+
+  const index = async () => (await linesOf(two, 'ip', '-o', 'link', 'show', 'flannel.ipip'))[0]?.split(':')[0]
+  const before = await index()
+  assert.ok(before)
+  await flanneld.stop()
+  await cluster.join(two, join)
+  await reachEachOther([near, old])
+  assert.equal(await index(), before)
+  assert.deepEqual(
+    (await linesOf(two, 'ip', '-o', 'link')).filter((line) => line.includes('weft.ipip')),
+    []
+  )
+})
