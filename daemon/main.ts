@@ -134,6 +134,7 @@ async function carry({ stateDir, replace }: { readonly stateDir: string; readonl
   const [{ runProxy }, { proxyPath }] = await Promise.all([import('./udp/server.ts'), import('./udp/connection.ts')])
   nameProcess('weftd-udp')
   const log = openLog('info')
+  spareFromOom()
   const stop = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort())
   try {
@@ -144,6 +145,15 @@ async function carry({ stateDir, replace }: { readonly stateDir: string; readonl
     exitAtOnce(1)
   }
   exitAtOnce(0)
+}
+
+/** Not under systemd, which has set it already and allows no change. */
+function spareFromOom(): void {
+  try {
+    writeFileSync('/proc/self/oom_score_adj', '-900')
+  } catch {
+    // It goes on without.
+  }
 }
 
 function openLog(level: string): Log {

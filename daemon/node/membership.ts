@@ -207,8 +207,7 @@ export class Membership {
     }
   }
 
-  /** Waits for an interface. Errors: CONFIG_INVALID when its MTU is below the configured one; KERNEL_FEATURE_MISSING;
-   * COMMAND_FAILED. */
+  /** Waits for an interface. Errors: CONFIG_INVALID (as #checkMtu); KERNEL_FEATURE_MISSING; COMMAND_FAILED. */
   async #interfaceFor(read: Configured, signal: AbortSignal): Promise<InterfaceChoice> {
     const choice = await this.#interface.untilChosen(read.conf, signal)
     this.#checkMtu(read, choice)

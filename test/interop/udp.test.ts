@@ -38,6 +38,7 @@ test('udp: weftd takes over from flanneld and hands back, on the same port and w
   const [first, second] = [cluster.node(1), cluster.node(2)]
   const flanneld = await Flanneld.start(first, { etcd: cluster.etcd })
   await cluster.join(second)
+  cluster.announce('UNDERLAY_LOST', 'UNDERLAY_MTU')
   const [old, far] = [await flannelPod(first, 'old'), await cluster.pod(second)]
   await reachEachOther([old, far])
   const leases = await cluster.etcd.list(`${PREFIX}/subnets/`)

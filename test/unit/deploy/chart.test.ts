@@ -206,6 +206,19 @@ test('every value of the chart reaches the objects, which stay valid', needsHelm
   assert.equal(daemonSetOf(objects).spec?.updateStrategy?.rollingUpdate?.maxUnavailable, '10%')
 })
 
+test('with udpProxy a container of its own carries packets, and weftd starts none', needsHelm, () => {
+  const objects = rendered({ udpProxy: { enabled: true } })
+  assert.equal(schemaFaults(objects), '')
+  const [weftd, proxy, ...others] = podOf(objects).containers
+  assert.deepEqual([weftd?.name, proxy?.name, others.length], ['weftd', 'udp-proxy', 0])
+  assert.ok(weftd?.command?.includes('--udp-proxy=external'))
+  assert.deepEqual(proxy?.command, ['weftd', 'udp-proxy'])
+  assert.deepEqual(proxy?.securityContext?.capabilities?.add, ['NET_ADMIN'])
+  const paths = (container: typeof proxy | undefined) => container?.volumeMounts?.map(({ mountPath }) => mountPath) ?? []
+  assert.deepEqual(paths(proxy), ['/run/weft', '/dev/net'])
+  assert.ok(paths(weftd).includes('/dev/net'))
+})
+
 const wrong: readonly (readonly [what: string, values: object, said: RegExp])[] = [
   ['a misspelled one', { ipMasquerade: true }, /ipMasquerade/],
   ['a variable that is none of weftd', { env: { IFACE: 'eth1' } }, /IFACE/],

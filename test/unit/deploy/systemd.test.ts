@@ -6,6 +6,7 @@ import test from 'node:test'
 import type { DaemonSet } from 'kubernetes-types/apps/v1.js'
 import { FLAGS } from '../../../daemon/cli/flag-table.ts'
 import { parseOptions } from '../../../daemon/cli/parse-options.ts'
+import { parseCommand } from '../../../daemon/cli/subcommands.ts'
 import { deployFolder, only } from './manifests.ts'
 
 const unit = readFileSync(`${deployFolder}systemd/weftd.service`, 'utf8')
@@ -21,6 +22,17 @@ test('every setting, those that are commented out too, is a flag with a value th
   const parsed = parseOptions([], Object.fromEntries(written))
   assert.ok(parsed.kind === 'run', parsed.kind === 'wrong' ? parsed.errors.map(String).join('\n') : parsed.kind)
   assert.deepEqual(parsed.unknownVariables, [])
+})
+
+test('the unit of the UDP proxy runs it beside weftd, with the same directory and less privilege', () => {
+  const proxy = readFileSync(`${deployFolder}systemd/weftd-udp-proxy.service`, 'utf8')
+  const value = (key: string) => new RegExp(`^${key}=(.*)$`, 'm').exec(proxy)?.[1]
+  assert.equal(value('ExecStart'), '/usr/local/bin/weftd udp-proxy')
+  assert.equal(parseCommand(['udp-proxy'], {}).kind, 'udp-proxy')
+  assert.deepEqual([value('Before'), value('Restart')], ['weftd.service', 'always'])
+  assert.deepEqual([value('RuntimeDirectory')], values('RuntimeDirectory'))
+  assert.equal(value('CapabilityBoundingSet'), 'CAP_NET_ADMIN')
+  assert.match(settings, /^#WEFTD_UDP_PROXY=external$/m)
 })
 
 test("the service has the capabilities of the DaemonSet's pod, and one more for Docker's namespaces", () => {
