@@ -107,9 +107,18 @@ async function bridgesFilterVlans(): Promise<boolean> {
   return [...links.values()].some((link) => link.name === bridge.name && link.vlanFiltering === true)
 }
 
-/** What nftables lacks for masquerading; `undefined`: nothing. Errors: NFTABLES_MISSING. */
-export const missingMasquerade = (): Promise<MissingNat | undefined> =>
-  missingNat(() => insideNew(() => new NftSession()))
+/**
+ * What nftables lacks for masquerading; `undefined`: nothing, or it can't be tried, which `missingFeatures` reports.
+ * Errors: NFTABLES_MISSING.
+ */
+export async function missingMasquerade(): Promise<MissingNat | undefined> {
+  try {
+    return await missingNat(() => insideNew(() => new NftSession()))
+  } catch (error) {
+    if (error instanceof CallFailed) return undefined
+    throw error
+  }
+}
 
 const loopback: Resolve = { index: () => 1, netns: () => -1 }
 

@@ -1,6 +1,7 @@
 // Reads and writes Weft's chains in iptables, of either kind: whole, by one call of iptables-restore, and only when
 // something says that they changed. Nothing is run on hosts that have no such chain.
 import { FAMILIES, type Family } from '../../../ipam/address.ts'
+import { toError } from '../../base/error.ts'
 import { SerialQueue } from '../../base/serial-queue.ts'
 import type { Change } from '../../state/difference.ts'
 import type { IptablesChain, IptablesTool } from '../../state/object.ts'
@@ -78,12 +79,10 @@ export class OwnIptables implements Disposable {
   /** Weft's chains in both kinds of iptables. Errors: IPTABLES_MISSING, IPTABLES_FAILED, KernelError. */
   read(what: 'all' | 'due' = 'all'): Promise<readonly IptablesChain[]> {
     return this.#queue.take(async () => {
-      const found: IptablesChain[] = []
-      for (const place of PLACES) {
-        const chain = place.tool === 'iptables-nft' ? await this.#nft(place, what === 'due') : await this.#legacy(place)
-        if (chain !== undefined) found.push(chain)
-      }
-      return found
+      const read = (place: Place) =>
+        place.tool === 'iptables-nft' ? this.#nft(place, what === 'due') : this.#legacy(place)
+      const found = await Promise.all(PLACES.map(read))
+      return found.filter((chain) => chain !== undefined)
     })
   }
 
@@ -171,12 +170,12 @@ export class OwnIptables implements Disposable {
     return this.#queue.take(async () => {
       const failures = new Map<Change, Error>()
       const groups = Map.groupBy(changes, ({ object }) => `${object.tool} ${object.family}`)
+      // One after the other: two transactions of nf_tables at a time make one of them begin anew.
       for (const group of groups.values()) {
         try {
           await this.#restore(group)
         } catch (error) {
-          const reason = error instanceof Error ? error : new Error(String(error))
-          for (const change of group) failures.set(change, reason)
+          for (const change of group) failures.set(change, toError(error))
         }
       }
       return failures
@@ -189,15 +188,14 @@ export class OwnIptables implements Disposable {
     const { tool } = first.object
     const family = first.object.family === 'ip6' ? 6 : 4
     const attempt = async (edit: (text: string) => string): Promise<void> => {
-      const parts: string[] = []
-      for (const change of changes) {
+      const tables = tool === 'iptables-nft' ? TABLES : await legacyTables(family)
+      const part = async (change: OwnChange): Promise<string> => {
         const place = { tool, family, table: change.object.table as Table } as const
-        const exists = tool === 'iptables-nft' || (await legacyTables(family)).includes(place.table)
         // Listing a legacy table would create it.
-        const saved = exists ? await this.#lines(place) : { exists: false, rules: [], calls: [] }
-        parts.push(restoreText(change, saved))
+        const exists = tables.includes(place.table)
+        return restoreText(change, exists ? await this.#lines(place) : { exists: false, rules: [], calls: [] })
       }
-      const text = edit(parts.join(''))
+      const text = edit((await Promise.all(changes.map(part))).join(''))
       if (text === '') return
       await feed(`${await this.#program({ tool, family })}-restore`, ['--noflush', '-w', LOCK_SECONDS], text)
     }
