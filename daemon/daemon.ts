@@ -247,12 +247,15 @@ function openMembership(
     },
     ...{ previous: files.previous, remembered: files.remembered, patienceMs: PATIENCE },
     usePorts: (ports, ips) => useTunnelPorts(pods, ports, ips),
+    missing: missingFeatures,
+    pods: () => pods.attachments.list().length,
     alsoOwn: (place) => nodeObjects(place, objectOptions, reconciler.observed),
     placed: async (place) => {
-      const isFirst = core.place === undefined
+      const before = core.place
       core.place = place
       files.write(place)
-      if (isFirst) await startWithPlace(deps, core, place)
+      if (before === undefined) await startWithPlace(deps, core, place)
+      else if (before.text !== place.text) await changePlace(core, place)
     }
   })
 }
@@ -260,7 +263,7 @@ function openMembership(
 /** What needs the configuration or the lease, at the first time that they are known. */
 async function startWithPlace({ options, health, log }: DaemonDeps, core: Core, place: Place): Promise<void> {
   const { kernel, firewall, reconciler, running, signal } = core
-  const features = { missing: () => missingFeatures(place.backend.features), health }
+  const features = { missing: () => missingFeatures((core.place ?? place).backend.features), health }
   await followFeatures(features, () => kernel.recheck('the missing kernel features are there'), { running, signal })
   kernel.recheck('the networks are known')
   const judgeBy = firewall.judgeBy.bind(firewall)
@@ -270,6 +273,12 @@ async function startWithPlace({ options, health, log }: DaemonDeps, core: Core, 
   core.drops = new ForeignFirewall(networksOf(place.conf), deps)
   running(core.drops.follow(firewall.foreign(signal)))
   await core.drops.ready
+}
+
+/** The network configuration has changed. */
+async function changePlace({ kernel, drops }: Core, { conf }: Place): Promise<void> {
+  kernel.recheck('the network configuration has changed')
+  await drops?.useNetworks(networksOf(conf))
 }
 
 /**

@@ -71,10 +71,13 @@ const OVERHEAD = { 4: 50, 6: 70 } as const
  * eight digits.
  */
 const weftName = (vni: number, family: Family): string => (family === 4 ? `weft.${vni}` : `weft6.${vni}`)
+/** Further names, for a device with another port beside one that is still in use. */
+const weftNames = (vni: number, family: Family): readonly string[] =>
+  ['', 'b', 'c', 'd'].map((letter) => `${weftName(vni, family)}${letter}`)
 /** flanneld's name for the same device. */
 const flannelName = (vni: number, family: Family): string => (family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`)
 
-const weftDevice = /^(weft|weft6)\.\d+$/
+const weftDevice = /^(weft|weft6)\.\d+[bcd]?$/
 const flannelDevice = /^(flannel|flannel-v6)\.\d+$/
 
 export const vxlan = {
@@ -147,7 +150,7 @@ export const vxlan = {
     const others = perFamily(backendData).map(([family, published]) => {
       const { mac } = publishedMac(published)
       const vni = findKey(asObject(published), 'VNI')?.value
-      const names = typeof vni === 'number' ? [weftName(vni, family), flannelName(vni, family)] : []
+      const names = typeof vni === 'number' ? [...weftNames(vni, family), flannelName(vni, family)] : []
       const devices = links.filter(({ name, form }) => form?.type === 'vxlan' && names.includes(name))
       return mac !== undefined && devices.length > 0 && devices.every((device) => device.mac !== mac)
     })
@@ -161,8 +164,18 @@ export const vxlan = {
 
   publish: (node: Omit<Node, 'subnet'>, config: VxlanConfig): PerFamily<Json> =>
     Object.fromEntries(
-      perFamily(node.publicIp).map(([family]) => [family, { VNI: config.vni, VtepMAC: vtepMac(node, config, family) }])
+      perFamily(node.publicIp).map(([family]) => [
+        family,
+        { VNI: config.vni, VtepMAC: vtepMac(node, config, family), Port: config.port }
+      ])
     ),
+
+  /** Nodes of flannel and of an earlier weftd publish no port: theirs can be any. */
+  serves: ({ backendData }: Lease, { vni, port }: VxlanConfig): boolean =>
+    perFamily(backendData).every(([, published]) => {
+      const value = (key: string) => findKey(asObject(published), key)?.value
+      return (value('VNI') ?? vni) === vni && (value('Port') ?? port) === port
+    }),
 
   own: (node: Node, config: VxlanConfig): readonly KernelObject[] =>
     perFamily(node.subnet).flatMap(([family, subnet]) => ownVtep(node, config, family, subnet)),
@@ -205,14 +218,19 @@ const carried = (node: Node, config: VxlanConfig): number =>
 const deviceMtu = (node: Node, config: VxlanConfig, family: Family): number =>
   (config.underlayMtu || node.deviceMtu) - OVERHEAD[family]
 
-/** The name of our device: that of an existing device with our VNI and port, flanneld's included. */
-function deviceName(node: Omit<Node, 'subnet'>, config: VxlanConfig, family: Family): string {
-  const names = [weftName(config.vni, family), flannelName(config.vni, family)]
-  const adopted = node.links.find(
+/**
+ * The name of our device: that of an existing device with our VNI and port, flanneld's included. A device with another
+ * port keeps its name: nodes that still use that port are reached through it.
+ */
+function deviceName(node: Omit<Node, 'subnet'>, { vni, port }: VxlanConfig, family: Family): string {
+  const names = weftNames(vni, family)
+  const devices = node.links.filter(({ form }) => form?.type === 'vxlan' && form.vni === vni)
+  const adopted = devices.find(
     ({ name, form }) =>
-      names.includes(name) && form?.type === 'vxlan' && form.vni === config.vni && form.port === config.port
+      (names.includes(name) || name === flannelName(vni, family)) && form?.type === 'vxlan' && form.port === port
   )
-  return adopted?.name ?? weftName(config.vni, family)
+  const free = names.find((name) => devices.every((device) => device.name !== name))
+  return adopted?.name ?? free ?? weftName(vni, family)
 }
 
 /**
@@ -325,6 +343,9 @@ function peerMac(lease: Lease, config: VxlanConfig, family: Family): Mac {
   const vni = findKey(asObject(published), 'VNI')?.value ?? config.vni
   if (vni !== config.vni)
     throw malformed(lease, `is in VNI ${JSON.stringify(vni)}, and this network's is ${config.vni}`)
+  const port = findKey(asObject(published), 'Port')?.value ?? config.port
+  if (port !== config.port)
+    throw malformed(lease, `is on port ${JSON.stringify(port)}, and this network's is ${config.port}`)
   return mac
 }
 

@@ -36,7 +36,7 @@ export type LocalView = {
 
 export type PeerResult =
   | { readonly kind: 'objects'; readonly objects: readonly KernelObject[] }
-  /** Of another backend than this network's: ignored. */
+  /** Of another backend than this network's: ignored. What it had before stays: its node has just changed. */
   | { readonly kind: 'foreign' }
   /** Invalid or implausible; `reason` names the lease and the fault. What it had before stays. */
   | { readonly kind: 'skipped'; readonly reason: string }
@@ -50,7 +50,7 @@ export type PeerResult =
 /** `routes`: the kernel's to the public addresses, where the backend asks for them. */
 export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = {}): PeerResult {
   const { node, backend, networks } = view
-  if (lease.backendType !== backend.type) return { kind: 'foreign' }
+  if (lease.backendType !== backend.type && !backend.serves(lease)) return { kind: 'foreign' }
   const covered = coveredBy(lease.subnet, [...(view.occupied ?? []), ...perFamily(lease.publicIp).map(hostOf)])
   if (covered !== undefined && view.earlier?.some((prefix) => samePrefix(prefix, covered)) === true) {
     const why = `covers ${formatPrefix(covered)}, an earlier subnet of this node that its bridge still has (BRIDGE_FOREIGN)`
