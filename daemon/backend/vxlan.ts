@@ -222,26 +222,32 @@ const deviceMtu = (node: Node, config: VxlanConfig, family: Family): number =>
  * The name of our device: that of an existing device with our VNI and port, flanneld's included. A device with another
  * port keeps its name: nodes that still use that port are reached through it.
  */
-function deviceName(node: Omit<Node, 'subnet'>, { vni, port }: VxlanConfig, family: Family): string {
-  const names = weftNames(vni, family)
-  const devices = node.links.filter(({ form }) => form?.type === 'vxlan' && form.vni === vni)
-  const adopted = devices.find(
-    ({ name, form }) =>
-      (names.includes(name) || name === flannelName(vni, family)) && form?.type === 'vxlan' && form.port === port
-  )
-  const free = names.find((name) => devices.every((device) => device.name !== name))
-  return adopted?.name ?? free ?? weftName(vni, family)
+function deviceName(node: Omit<Node, 'subnet'>, config: VxlanConfig, family: Family): string {
+  const names = weftNames(config.vni, family)
+  const others = node.links.filter(({ form }) => form?.type === 'vxlan' && form.vni === config.vni)
+  const free = names.find((name) => others.every((link) => link.name !== name))
+  return existing(node, config, family)?.name ?? free ?? weftName(config.vni, family)
 }
 
+const existing = ({ links }: Omit<Node, 'subnet'>, { vni, port }: VxlanConfig, family: Family): Link | undefined =>
+  links.find(
+    ({ name, form }) =>
+      [...weftNames(vni, family), flannelName(vni, family)].includes(name) &&
+      form?.type === 'vxlan' &&
+      form.vni === vni &&
+      form.port === port
+  )
+
 /**
- * The MAC that our lease already publishes, else one derived from the node: locally administered, unicast, the same
- * after every restart.
+ * The MAC that our lease already publishes; else, while it publishes another backend, that of our device, which nodes
+ * may still send to; else one derived from the node: locally administered, unicast, the same after every restart.
  */
 function vtepMac(node: Omit<Node, 'subnet'>, config: VxlanConfig, family: Family): Mac {
   const hex = digest(`vtep ${node.identity} ${config.vni} ${family}`)
   const first = ((Number.parseInt(hex.slice(0, 2), 16) & 0xfc) | 0x02).toString(16).padStart(2, '0')
   return (
     publishedMac(node.remembered[family]).mac ??
+    existing(node, config, family)?.mac ??
     ([first, hex.slice(2, 4), hex.slice(4, 6), hex.slice(6, 8), hex.slice(8, 10), hex.slice(10, 12)].join(':') as Mac)
   )
 }

@@ -148,7 +148,7 @@ function stepsOf(before: InUse, inUse: InUse, { node, pods }: ChangeFacts): read
       ? [`publish ${inUse.read.backend.type} in this node's lease, and reach each node by what its own lease says`]
       : [`set the routes to the other nodes as ${inUse.read.backend.type} has them`]),
     ...(going.length > 0 ? [`remove ${names(going)} once all nodes have changed, and after a day at most`] : []),
-    ...(was === is ? [] : [`give new pods MTU ${is}; ${podsText(pods)} that run keep ${was}${is < was ? FOUND : ''}`])
+    ...(was === is ? [] : [`give new pods MTU ${is}; running pods (${pods}) keep ${was}${is < was ? FOUND : ''}`])
   ]
 }
 

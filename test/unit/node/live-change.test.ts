@@ -112,6 +112,12 @@ test('another VNI, then another port: a device beside the other each time, with 
   await complete(scene, 'weft.7b')
   assert.equal(wayTo(scene), 'weft.7b')
   assert.equal(published(network).BackendData.VtepMAC, VtepMAC)
+  // Published no more, and still where the other node sends to.
+  scene.file.configure(conf(HOST_GW))
+  await until(() => published(network).BackendType === 'host-gw', 'host-gw in our lease')
+  assert.equal(linkNamed(scene.kernel.objects, 'weft.7b')?.mac, VtepMAC)
+  scene.file.configure(conf({ ...VXLAN, VNI: 7, Port: 4789 }))
+  await until(() => published(network).BackendData?.VtepMAC === VtepMAC, 'the MAC in our lease again')
 })
 
 test('a node that has changed earlier than this one is reached as before until this one changes too', async () => {
