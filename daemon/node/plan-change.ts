@@ -1,5 +1,5 @@
 // Decides whether a changed network configuration is taken while pods run, and by which steps; or what would be lost.
-import { formatIp, formatPrefix, type Prefix, perFamily } from '../../ipam/address.ts'
+import { FAMILIES, formatIp, formatPrefix, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { PeerRoutes } from '../backend/backend.ts'
 import { WeftError } from '../base/error.ts'
 import { configurationChanges } from '../config/changes.ts'
@@ -38,6 +38,8 @@ export type Decision =
 const MOST_EARLIER = 3
 
 export function planChange(before: InUse, next: Configured, facts: ChangeFacts): Decision {
+  const families = otherFamilies(before.conf, next.conf)
+  if (families.length > 0) return { kind: 'refused', reasons: families, by: 'restart' }
   const renumbering = lostSubnets(before.conf, next.conf, facts)
   if (renumbering.length > 0) return { kind: 'refused', reasons: renumbering, by: 'renumbering' }
   const reasons = [...remade(before.read, next, facts), ...untold(before.read, next, facts), ...unreached(next, facts)]
@@ -71,6 +73,16 @@ export function stillNeeded(
     if (found !== undefined) needed.set(found, [...(needed.get(found) ?? []), lease])
   }
   return needed
+}
+
+function otherFamilies(before: Configured['conf'], next: Configured['conf']): readonly string[] {
+  return FAMILIES.flatMap((family) => {
+    const [had, has] = [before, next].map(({ families }) => families[family] !== undefined)
+    if (had === has) return []
+    return had
+      ? [`running pods would keep IPv${family} addresses to which no node has routes`]
+      : [`this node's lease has no IPv${family} subnet, and running pods have no such address`]
+  })
 }
 
 function lostSubnets(before: Configured['conf'], next: Configured['conf'], facts: ChangeFacts): readonly string[] {

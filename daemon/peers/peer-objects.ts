@@ -81,10 +81,12 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
 /** What to do about a lease that is skipped although its node is alive: deleted, it would be taken again at once. */
 export function skipCure(lease: Lease | undefined, view: LocalView | undefined, name: string): string | undefined {
   if (lease === undefined || view === undefined) return undefined
-  const { networks, occupied = [] } = view
+  const { networks, occupied = [], backend } = view
   const where = `on the node of ${publicIpsOf(lease)}`
   if (coveredBy(lease.subnet, occupied) !== undefined)
     return `choose a Network without the networks of hosts, or leave them out with SubnetMin and SubnetMax; then restart weftd ${where}`
+  if (lease.backendType === backend.type && !backend.serves(lease))
+    return `none if the configuration has just changed: weftd takes it within a minute or two; else make it the same for all nodes, and restart flanneld ${where}`
   if (!isInside(lease, networks))
     return `restart weftd ${where}, which still uses another configuration; if the node is gone, delete its lease ${name}`
   return undefined

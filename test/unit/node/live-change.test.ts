@@ -191,6 +191,23 @@ for (const [what, from, to, other, reason, cure] of [
     await until(() => scene.detail('CONFIG_CHANGED') === undefined, 'the end of the condition')
   })
 
+for (const [what, from, to, reason] of [
+  ['comes', {}, { EnableIPv6: true, IPv6Network: 'fd00:10::/48' }, /this node's lease has no IPv6 subnet/],
+  ['is another Network', {}, { Network: '10.9.0.0/16' }, /this node's subnet .* would not fit any more/],
+  ['is a smaller Network', {}, { Network: '10.244.0.0/18' }, /node-2 would lie outside Network|would not fit any more/],
+  ['has another SubnetLen', {}, { SubnetLen: 25 }, /would not fit any more, and 3 pods would be cut off/]
+] as const)
+  test(`not taken while pods run: what ${what}`, async () => {
+    const text = (more: object) => JSON.stringify({ Network: '10.244.0.0/16', Backend: HOST_GW, ...more })
+    const { scene, network } = await joined(text(from), hostGwLease, { pods: () => 3 })
+    await using _ = scene
+    const { lease } = network.place ?? assert.fail('no place')
+    scene.file.configure(text(to))
+    assert.match(await until(() => scene.detail('CONFIG_CHANGED'), 'the condition'), reason)
+    assert.equal(network.place?.lease, lease)
+    assert.equal(wayTo(scene), 'eth0')
+  })
+
 test('a kernel that lacks what the new backend needs: not taken, with what is missing', async () => {
   const missing = async (features: readonly unknown[]) =>
     features.length === 0 ? [] : [new WeftError('KERNEL_FEATURE', 'no vxlan in this kernel', 'load it')]
