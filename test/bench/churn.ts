@@ -18,7 +18,8 @@ export async function churn(
   backend: Backend,
   nodes: number,
   rate: Churn,
-  measured: Measured
+  measured: Measured,
+  note: (text: string) => void
 ): Promise<void> {
   await cluster.withNode(side, { wait: false }, async ({ host, daemon }) => {
     await programmed(host, backend, nodes, 900_000)
@@ -30,10 +31,15 @@ export async function churn(
     measured(`${backend} churn processor`, used)
     measured(`${backend} churn resident`, memoryOf(daemon.pid).resident)
     progress(`${side.name} ${backend}: ${times.length} changes, ${used.toFixed(2)} s of processor time`)
+    const unseen = rate.perSecond * rate.seconds - times.length
+    if (unseen > 0) note(`${side.name}, ${backend}: ${unseen} changes were never in the kernel, undone before`)
   })
 }
 
-/** Milliseconds from before the request to etcd until the kernel announced the route, or that it is gone. */
+/**
+ * Milliseconds from before the request to etcd until the kernel announced the route, or that it is gone; of those that
+ * the kernel got.
+ */
 async function changeTimes(
   cluster: Cluster,
   host: Host,
@@ -43,14 +49,17 @@ async function changeTimes(
   await using monitor = await RouteMonitor.start(host)
   // Each lease comes and goes: two changes.
   const { changes = [] } = await cluster.churn(nodes, (perSecond * seconds) / 2, perSecond)
-  await until(() => fakeRoutes(host) === nodes || undefined, { what: 'the last changes', deadlineMs: 120_000 })
+  const last = changes.at(-1)
   const announced = () => new Map(monitor.changes().map((each) => [keyOf(each.gone, each.route), each.atMs]))
-  const complete = () => {
-    const seen = announced()
-    return changes.every(({ gone, subnet }) => seen.has(keyOf(gone, subnet.replace('-', '/')))) && seen
-  }
-  const seen = await until(complete, { what: 'a notification of each change' })
-  return changes.map(({ gone, subnet, begunMs }) => Number(seen.get(keyOf(gone, subnet.replace('-', '/')))) - begunMs)
+  const lastSeen = () => last !== undefined && announced().has(keyOf(last.gone, prefixOf(last.subnet)))
+  await until(() => fakeRoutes(host) === nodes && lastSeen(), { what: 'the last change', deadlineMs: 120_000 })
+  const seen = announced()
+  return changes.flatMap(({ gone, subnet, begunMs }) => {
+    const at = seen.get(keyOf(gone, prefixOf(subnet)))
+    return at === undefined ? [] : [at - begunMs]
+  })
 }
+
+const prefixOf = (subnet: string): string => subnet.replace('-', '/')
 
 const keyOf = (gone: boolean, route: string): string => `${gone ? 'gone' : 'there'} ${route.split(' ')[0]}`

@@ -57,7 +57,7 @@ export class Cluster implements AsyncDisposable {
   }
 
   /**
-   * Makes `perSecond` changes a second in all: the lease of another node from `from` on comes, and one that came 50
+   * Makes `perSecond` changes a second in all: the lease of another node from `from` on comes, and one that came 500
    * before it goes, in turn. Begun times are by change.
    */
   churn(from: number, count: number, perSecond: number): Promise<WriterAnswer> {

@@ -176,7 +176,9 @@ async function changing(wanted: readonly Side[], leases: number, rate: Churn): P
   for (const backend of ['vxlan', 'host-gw', 'direct'] as const) {
     await using cluster = await Cluster.start()
     await cluster.reset(backend, leases)
-    for (const side of wanted) await churn(cluster, side, backend, leases, rate, measuredBy(side))
+    for (const side of wanted) {
+      await churn(cluster, side, backend, leases, rate, measuredBy(side), (text) => notes.push(text))
+    }
   }
 }
 
