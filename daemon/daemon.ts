@@ -280,14 +280,17 @@ function openMembership(
     ...{ previous: files.previous, remembered: files.remembered, patienceMs: PATIENCE },
     beforeLease: (backend) => core.commands.beforeLease(backend),
     usePorts: (ports, ips) => useTunnelPorts(pods, ports, ips),
+    missing: (features) => missingFeatures(features, options.wireguardGo !== undefined),
+    pods: () => pods.attachments.list().length,
     alsoOwn: (place) => nodeObjects(place, objectOptions, reconciler.observed),
     placed: async (place) => {
-      const isFirst = core.place === undefined
+      const before = core.place
       core.place = place
       files.write(place)
       await core.iptables?.use(place)
       core.commands.placed(place)
-      if (isFirst) await startWithPlace(deps, core, place)
+      if (before === undefined) await startWithPlace(deps, core, place)
+      else if (before.text !== place.text) await changePlace(core, place)
     }
   })
 }
@@ -310,7 +313,7 @@ async function chooseChains({ options, log }: DaemonDeps, core: Core): Promise<v
 async function startWithPlace({ options, health, log }: DaemonDeps, core: Core, place: Place): Promise<void> {
   const { kernel, firewall, reconciler, running, signal } = core
   const hasGo = options.wireguardGo !== undefined
-  const features = { missing: () => missingFeatures(place.backend.features, hasGo), health }
+  const features = { missing: () => missingFeatures((core.place ?? place).backend.features, hasGo), health }
   await followFeatures(features, () => kernel.recheck('the missing kernel features are there'), { running, signal })
   kernel.recheck('the networks are known')
   const judgeBy = firewall.judgeBy.bind(firewall)
@@ -320,6 +323,12 @@ async function startWithPlace({ options, health, log }: DaemonDeps, core: Core, 
   core.drops = new ForeignFirewall(networksOf(place.conf), deps)
   running(core.drops.follow(firewall.foreign(signal)))
   await core.drops.ready
+}
+
+/** The network configuration has changed. */
+async function changePlace({ kernel, drops }: Core, { conf }: Place): Promise<void> {
+  kernel.recheck('the network configuration has changed')
+  await drops?.useNetworks(networksOf(conf))
 }
 
 /**

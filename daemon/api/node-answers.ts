@@ -60,14 +60,14 @@ function leaseAnswer(
 
 /** Why a valid lease is not used. */
 function notUsed({ place }: QueryContext, lease: Lease, isOwn: boolean): { readonly skipped?: string } {
-  const ownType = place()?.backend.type
-  if (ownType === undefined) return { skipped: 'this node has no subnet yet' }
-  if (typeOf(lease) === ownType || isOwn) return {}
+  const backend = place()?.backend
+  if (backend === undefined) return { skipped: 'this node has no subnet yet' }
+  if (typeOf(lease) === backend.type || backend.serves(lease) || isOwn) return {}
   return {
     skipped:
       lease.backendType === ''
         ? 'it is reserved for a node that has not joined yet'
-        : `its backend is ${lease.backendType}, and this network's is ${ownType}`
+        : `its backend is ${lease.backendType}, and this network's is ${backend.type}`
   }
 }
 

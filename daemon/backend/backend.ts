@@ -148,6 +148,11 @@ export type Backend<Config> = {
   onlyBy?(node: Node, config: Config): readonly string[]
   /** Absent for a backend that needs none. */
   commands?(config: Config): Commands
+  /**
+   * Whether a lease of this type can be of a node that uses this configuration, by what it publishes; absent: any can.
+   * While a configuration changes, it tells which nodes have changed.
+   */
+  serves?(lease: Lease, config: Config): boolean
   /** What no other node may publish too. */
   claims(lease: Lease): readonly Claim[]
   /**
@@ -210,7 +215,10 @@ export type ConfiguredBackend = {
   underlayMtu(node: Node): number
   publish(node: Omit<Node, 'subnet'>): PerFamily<Json>
   own(node: Node): readonly KernelObject[]
-  held(subnet: Prefix): Ip
+  /** Whether the lease can be of a node that uses this configuration. */
+  serves(lease: Lease): boolean
+  /** `lease`: the other node's, which decides while two configurations are in use (mixed.ts). */
+  held(subnet: Prefix, lease?: Lease): Ip
   readonly heldByAll: boolean
   readonly asksRoutes: boolean
   peer(lease: Lease, node: Node, routes?: PeerRoutes): readonly KernelObject[]

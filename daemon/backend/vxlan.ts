@@ -72,10 +72,13 @@ const OVERHEAD = { 4: 50, 6: 70 } as const
  * eight digits.
  */
 const weftName = (vni: number, family: Family): string => (family === 4 ? `weft.${vni}` : `weft6.${vni}`)
+/** Further names, for a device with another port beside one that is still in use. */
+const weftNames = (vni: number, family: Family): readonly string[] =>
+  ['', 'b', 'c', 'd'].map((letter) => `${weftName(vni, family)}${letter}`)
 /** flanneld's name for the same device. */
 const flannelName = (vni: number, family: Family): string => (family === 4 ? `flannel.${vni}` : `flannel-v6.${vni}`)
 
-const weftDevice = /^(weft|weft6)\.\d+$/
+const weftDevice = /^(weft|weft6)\.\d+[bcd]?$/
 const flannelDevice = /^(flannel|flannel-v6)\.\d+$/
 
 export const vxlan = {
@@ -148,7 +151,7 @@ export const vxlan = {
     const others = perFamily(backendData).map(([family, published]) => {
       const { mac } = publishedMac(published)
       const vni = findKey(asObject(published), 'VNI')?.value
-      const names = typeof vni === 'number' ? [weftName(vni, family), flannelName(vni, family)] : []
+      const names = typeof vni === 'number' ? [...weftNames(vni, family), flannelName(vni, family)] : []
       const devices = links.filter(({ name, form }) => form?.type === 'vxlan' && names.includes(name))
       return mac !== undefined && devices.length > 0 && devices.every((device) => device.mac !== mac)
     })
@@ -162,8 +165,18 @@ export const vxlan = {
 
   publish: (node: Omit<Node, 'subnet'>, config: VxlanConfig): PerFamily<Json> =>
     Object.fromEntries(
-      perFamily(node.publicIp).map(([family]) => [family, { VNI: config.vni, VtepMAC: vtepMac(node, config, family) }])
+      perFamily(node.publicIp).map(([family]) => [
+        family,
+        { VNI: config.vni, VtepMAC: vtepMac(node, config, family), Port: config.port }
+      ])
     ),
+
+  /** Nodes of flannel and of an earlier weftd publish no port: theirs can be any. */
+  serves: ({ backendData }: Lease, { vni, port }: VxlanConfig): boolean =>
+    perFamily(backendData).every(([, published]) => {
+      const value = (key: string) => findKey(asObject(published), key)?.value
+      return (value('VNI') ?? vni) === vni && (value('Port') ?? port) === port
+    }),
 
   own: (node: Node, config: VxlanConfig): readonly KernelObject[] =>
     perFamily(node.subnet).flatMap(([family, subnet]) => ownVtep(node, config, family, subnet)),
@@ -198,25 +211,36 @@ const carried = (node: Node, config: VxlanConfig): number =>
 const deviceMtu = (node: Node, config: VxlanConfig, family: Family): number =>
   (config.underlayMtu || node.deviceMtu) - OVERHEAD[family]
 
-/** The name of our device: that of an existing device with our VNI and port, flanneld's included. */
+/**
+ * The name of our device: that of an existing device with our VNI and port, flanneld's included. A device with another
+ * port keeps its name: nodes that still use that port are reached through it.
+ */
 function deviceName(node: Omit<Node, 'subnet'>, config: VxlanConfig, family: Family): string {
-  const names = [weftName(config.vni, family), flannelName(config.vni, family)]
-  const adopted = node.links.find(
-    ({ name, form }) =>
-      names.includes(name) && form?.type === 'vxlan' && form.vni === config.vni && form.port === config.port
-  )
-  return adopted?.name ?? weftName(config.vni, family)
+  const names = weftNames(config.vni, family)
+  const others = node.links.filter(({ form }) => form?.type === 'vxlan' && form.vni === config.vni)
+  const free = names.find((name) => others.every((link) => link.name !== name))
+  return existing(node, config, family)?.name ?? free ?? weftName(config.vni, family)
 }
 
+const existing = ({ links }: Omit<Node, 'subnet'>, { vni, port }: VxlanConfig, family: Family): Link | undefined =>
+  links.find(
+    ({ name, form }) =>
+      [...weftNames(vni, family), flannelName(vni, family)].includes(name) &&
+      form?.type === 'vxlan' &&
+      form.vni === vni &&
+      form.port === port
+  )
+
 /**
- * The MAC that our lease already publishes, else one derived from the node: locally administered, unicast, the same
- * after every restart.
+ * The MAC that our lease already publishes; else, while it publishes another backend, that of our device, which nodes
+ * may still send to; else one derived from the node: locally administered, unicast, the same after every restart.
  */
 function vtepMac(node: Omit<Node, 'subnet'>, config: VxlanConfig, family: Family): Mac {
   const hex = digest(`vtep ${node.identity} ${config.vni} ${family}`)
   const first = ((Number.parseInt(hex.slice(0, 2), 16) & 0xfc) | 0x02).toString(16).padStart(2, '0')
   return (
     publishedMac(node.remembered[family]).mac ??
+    existing(node, config, family)?.mac ??
     ([first, hex.slice(2, 4), hex.slice(4, 6), hex.slice(6, 8), hex.slice(8, 10), hex.slice(10, 12)].join(':') as Mac)
   )
 }
@@ -325,6 +349,9 @@ function peerMac(lease: Lease, config: VxlanConfig, family: Family): Mac {
   const vni = findKey(asObject(published), 'VNI')?.value ?? config.vni
   if (vni !== config.vni)
     throw malformed(lease, `is in VNI ${JSON.stringify(vni)}, and this network's is ${config.vni}`)
+  const port = findKey(asObject(published), 'Port')?.value ?? config.port
+  if (port !== config.port)
+    throw malformed(lease, `is on port ${JSON.stringify(port)}, and this network's is ${config.port}`)
   return mac
 }
 

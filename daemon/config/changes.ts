@@ -1,5 +1,5 @@
 // Describes the differences between the network configuration in use and the one in the store, for a condition.
-import { FAMILIES, formatIp, formatPrefix, samePrefix } from '../../ipam/address.ts'
+import { FAMILIES, formatIp, formatPrefix } from '../../ipam/address.ts'
 import { joinPath } from './keys.ts'
 import { KEYS, type NetConf } from './net-conf.ts'
 import { isSecretKey } from './secrets.ts'
@@ -21,20 +21,6 @@ export function configurationChanges(inUse: NetConf, inStore: NetConf): readonly
     return `${path} is ${shown(here.get(key))} here and ${other ?? shown(there.get(key))} there`
   })
 }
-
-/** Whether subnets that fit the configuration in use may not fit the other: nodes get others when they restart. */
-export const renumbers = (inUse: NetConf, inStore: NetConf): boolean =>
-  FAMILIES.some((family) => {
-    const [here, there] = [inUse.families[family], inStore.families[family]]
-    // With a family that is added, the subnets of the other stay.
-    if (here === undefined || there === undefined) return here !== undefined
-    return (
-      !samePrefix(here.network, there.network) ||
-      here.subnetLength !== there.subnetLength ||
-      here.subnetMin.value < there.subnetMin.value ||
-      here.subnetMax.value > there.subnetMax.value
-    )
-  })
 
 /** `secret`: what is compared, where it is not shown. */
 type Entry = { readonly path: string; readonly shown: string; readonly secret?: string; readonly follows?: string }

@@ -70,7 +70,13 @@ export const CONDITIONS = {
     severity: 'warning',
     blocks: [],
     title: 'the network configuration in the store has changed, and this node still uses the old one',
-    cure: 'restart weftd, node by node, to apply it (running pods keep their addresses unless Network or SubnetLen has changed: then drain each node first), or restore the old one'
+    cure: 'restore the old one, or drain each node and restart weftd there'
+  },
+  CONFIG_MIXED: {
+    severity: 'warning',
+    blocks: [],
+    title: 'the network configuration has changed, and nodes still use the earlier one',
+    cure: 'restart flanneld where it runs, and delete the leases of nodes that are gone; nodes of weftd change by themselves'
   },
   NO_INTERFACE: {
     severity: 'error',
@@ -225,7 +231,7 @@ export const CONDITIONS = {
     severity: 'warning',
     blocks: [],
     title: 'the path MTU to a node is too small for packets of pods, so large ones are lost or fragmented',
-    cure: 'fix the MTU on the path, or lower MTU in Backend and restart weftd on every node; the condition ends within 15 minutes'
+    cure: 'fix the MTU on the path, or lower MTU in Backend and recreate the pods, which keep theirs; the condition ends within 15 minutes'
   },
   UNDERLAY_CHECKSUM: {
     severity: 'warning',

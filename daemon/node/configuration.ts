@@ -1,22 +1,16 @@
 // The network configuration in the store: waits until it is valid, then compares each change in the store with the one
 // in use.
-import type { ConfiguredBackend } from '../backend/backend.ts'
 import type { Registry } from '../backend/registry.ts'
 import { Backoff, retry } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
-import { configurationChanges, renumbers } from '../config/changes.ts'
+import { configurationChanges } from '../config/changes.ts'
 import { quotable } from '../config/last.ts'
-import { type NetConf, parseNetConf } from '../config/net-conf.ts'
+import { parseNetConf } from '../config/net-conf.ts'
 import type { Health } from '../health/health.ts'
 import type { Store } from '../lease/store.ts'
+import { type Configured, configured } from './configured.ts'
+import type { Decision } from './plan-change.ts'
 import { unknownKeys } from './unknown-keys.ts'
-
-export type Configured = {
-  readonly conf: NetConf
-  readonly backend: ConfiguredBackend
-  /** As the store has it. */
-  readonly text: string
-}
 
 export type ConfigurationDeps = {
   readonly store: Pick<Store, 'configuration' | 'configurationPlace'>
@@ -24,6 +18,8 @@ export type ConfigurationDeps = {
   readonly health: Pick<Health, 'raise' | 'clear'>
   /** What this node's interface refuses of a configuration that can be parsed. Errors: CONFIG_INVALID. */
   readonly refuse?: (read: Configured) => void
+  /** `pending` has changed. */
+  readonly changed?: () => void
 }
 
 /** Milliseconds until an invalid configuration is read again. */
@@ -32,20 +28,20 @@ const RETRY = 1_000
 /** Conditions while a configuration is not accepted. */
 const REFUSALS = ['CONFIG_INVALID', 'KERNEL_FEATURE'] as const
 
-/** Parses a configuration; `place` says in messages where it is from. Errors: CONFIG_INVALID. */
-export function configured(text: string, place: string, backends: Pick<Registry, 'configure'>): Configured {
-  const conf = parseNetConf(text, place)
-  return { text, conf, backend: backends.configure(conf.backendType, conf.backend) }
-}
-
 export class Configuration {
   readonly #deps: ConfigurationDeps
   #inUse: Configured | undefined
   /** What the store last reported. */
   #stored: { readonly text: string | undefined } | undefined
+  #pending: Configured | undefined
 
   constructor(deps: ConfigurationDeps) {
     this.#deps = deps
+  }
+
+  /** A valid configuration of the store that means something else than the one in use. */
+  get pending(): Configured | undefined {
+    return this.#pending
   }
 
   get #place(): string {
@@ -108,23 +104,30 @@ export class Configuration {
     health.raise('CONFIG_KEY_UNKNOWN', `${this.#place}: ${texts.join('; ')}`, cure)
   }
 
-  /** A change is reported and not applied: other nodes still use the old configuration, and pods have its addresses. */
   #compare(): void {
     if (this.#inUse === undefined || this.#stored === undefined) return
-    const { health } = this.#deps
+    const { health, backends, changed } = this.#deps
     const { text } = this.#stored
+    this.#pending = undefined
     const wrong = text === undefined ? 'there is none any more' : this.#refusal(text)
-    if (wrong !== undefined) {
+    if (text === undefined || wrong !== undefined)
       health.raise('CONFIG_CHANGED', `${this.#place}: ${wrong}`, this.#restore(this.#inUse.text))
-      return
-    }
-    const stored = text === undefined ? undefined : parseNetConf(text, 'it')
-    const changes = stored === undefined ? [] : configurationChanges(this.#inUse.conf, stored)
-    if (stored === undefined || changes.length === 0) health.clear('CONFIG_CHANGED')
+    else if (configurationChanges(this.#inUse.conf, parseNetConf(text, 'it')).length === 0)
+      health.clear('CONFIG_CHANGED')
     else {
-      const cure = renumbers(this.#inUse.conf, stored) ? this.#renumber(this.#inUse.text) : undefined
-      health.raise('CONFIG_CHANGED', `${this.#place}: ${changes.join('; ')}`, cure)
+      this.#pending = configured(text, this.#place, backends)
+      changed?.()
     }
+  }
+
+  /** The pending configuration is not taken. */
+  refuse({ reasons, by }: Pick<Extract<Decision, { kind: 'refused' }>, 'reasons' | 'by'>): void {
+    const [inUse, pending] = [this.#inUse, this.#pending]
+    if (inUse === undefined || pending === undefined) return
+    const changes = configurationChanges(inUse.conf, pending.conf)
+    const cure = by === 'renumbering' ? this.#renumber(inUse.text) : this.#apply(inUse.text)
+    const detail = `${this.#place}: ${changes.join('; ')}: not taken, since ${reasons.join('; ')}`
+    this.#deps.health.raise('CONFIG_CHANGED', detail, cure)
   }
 
   /** What a starting weftd would say against it. */
@@ -136,6 +139,11 @@ export class Configuration {
       if (!(error instanceof WeftError)) throw error
       return `it is not valid: ${reasonOf(error)}`
     }
+  }
+
+  #apply(text: string): string {
+    const old = quotable(text) ?? 'the old one'
+    return `restore the one in use: write ${old} to ${this.#place}; or apply the new one with that loss: drain each node and restart weftd there`
   }
 
   /** Not the table's cure: pods keep their addresses, but those are no longer this node's. */

@@ -38,7 +38,7 @@ const REST_FACTOR = 20
 const MOST_MS = 500
 
 export class ForeignFirewall {
-  readonly #cluster: PerFamily<Prefix>
+  #cluster: PerFamily<Prefix>
   readonly #deps: ForeignDeps
   readonly #first = Promise.withResolvers<void>()
   #view: ForeignView | undefined
@@ -75,6 +75,12 @@ export class ForeignFirewall {
    */
   get plainDrop(): string | undefined {
     return this.#plainDrop
+  }
+
+  /** The pod network has changed. */
+  async useNetworks(cluster: PerFamily<Prefix>): Promise<void> {
+    this.#cluster = cluster
+    await this.update()
   }
 
   /** Updates the accepts for each view, until the iterable ends. */

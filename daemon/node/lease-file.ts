@@ -14,6 +14,8 @@ export type Remembered = {
   /** The network configuration as the store had it. */
   readonly text: string
   readonly lease: Lease
+  /** The configurations that some nodes still used, the latest first. */
+  readonly earlier?: readonly { readonly text: string; readonly since: number }[]
 }
 
 /** Milliseconds after which a lease that is not renewed expires: flannel's day. */
@@ -41,8 +43,10 @@ export class LeaseFile {
     try {
       const written = contentOf(this.path, LARGE_FILE)
       if (written === undefined || now - statSync(this.path).mtimeMs > LIFE) return undefined
-      const { configuration, key, value } = JSON.parse(written) as Record<string, unknown>
-      return { text: String(configuration), lease: parseLease(String(key), String(value)) }
+      const { configuration, key, value, earlier } = JSON.parse(written) as Record<string, unknown>
+      const before = earlierIn(earlier)
+      const lease = parseLease(String(key), String(value))
+      return { text: String(configuration), lease, ...(before.length > 0 && { earlier: before }) }
     } catch (error) {
       this.#log.warn({ path: this.path, reason: reasonOf(error) }, 'the remembered lease is invalid')
       return undefined
@@ -63,8 +67,12 @@ export class LeaseFile {
    * Writes the lease for the next weftd, readable by root only. An error is only logged: this weftd does not need the
    * file.
    */
-  write({ text, lease }: Remembered): void {
-    const written = { configuration: text, key: leaseKey(lease), value: formatLeaseValue(lease) }
+  write({ text, lease, earlier = [] }: Remembered): void {
+    const before = earlier.map(({ text: configuration, since }) => ({ configuration, since }))
+    const written = {
+      ...{ configuration: text, key: leaseKey(lease), value: formatLeaseValue(lease) },
+      ...(before.length > 0 && { earlier: before })
+    }
     try {
       makeDirectory(dirname(this.path), 0o700)
       replaceFile(this.path, Buffer.from(`${JSON.stringify(written)}\n`), 0o600)
@@ -87,4 +95,12 @@ export class LeaseFile {
       this.#log.debug({ path: this.path, reason: reasonOf(error) }, "can't update the time of the lease file")
     }
   }
+}
+
+function earlierIn(written: unknown): NonNullable<Remembered['earlier']> {
+  if (!Array.isArray(written)) return []
+  return written.flatMap((each: unknown) => {
+    const { configuration, since } = (each ?? {}) as Record<string, unknown>
+    return typeof configuration === 'string' && typeof since === 'number' ? [{ text: configuration, since }] : []
+  })
 }

@@ -4,30 +4,32 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Ip, PerFamily, Prefix } from '../../ipam/address.ts'
 import type { BackendPort, ConfiguredBackend } from '../backend/backend.ts'
 import type { Registry } from '../backend/registry.ts'
-import { Backoff, retry } from '../base/backoff.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import type { ConditionCode } from '../health/conditions.ts'
 import type { Health } from '../health/health.ts'
 import { liesWithin } from '../lease/acquire.ts'
-import { type Lease, leaseKey } from '../lease/lease.ts'
+import { leaseKey } from '../lease/lease.ts'
 import { publishesUs } from '../lease/own-lease.ts'
-import type { LeaseEvent, LeaseRequest, Store, StoreEvent } from '../lease/store.ts'
-import { areOfTwoNodes } from '../peers/conflicts.ts'
+import type { LeaseEvent, Store, StoreEvent } from '../lease/store.ts'
 import { giveBack, wholeHost } from '../peers/give-back.ts'
-import { hostNetworks } from '../peers/host-networks.ts'
 import type { Peers } from '../peers/peers.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
+import type { Feature } from '../state/feature.ts'
 import type { Node } from '../state/node.ts'
-import type { KernelObject } from '../state/object.ts'
+import type { KernelObject, Link } from '../state/object.ts'
 import type { BackendFacts } from './backend-facts.ts'
 import type { InterfaceChoice } from './choose-interface.ts'
-import { Configuration, type Configured, configured } from './configuration.ts'
+import { Configuration } from './configuration.ts'
+import { type Configured, configured, type Earlier, type InUse, inUseWith } from './configured.ts'
 import { checkHost } from './host-checks.ts'
 import { type InterfaceDeps, NodeInterface } from './interface.ts'
 import type { Remembered } from './lease-file.ts'
+import { acquireLease, leaseRequest } from './lease-request.ts'
+import { LiveChange } from './live-change.ts'
 import { networksOf, type Place, publicIpsOf, sameChoice, sameFacts } from './place.ts'
-import { dataOfOurs, proofOf, publishedBefore, recognisedLinks } from './published-before.ts'
+import { publishedBefore, recognisedLinks } from './published-before.ts'
+import { Updates } from './updates.ts'
 
 export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
   readonly backends: Pick<Registry, 'configure' | 'recognises' | 'namesOurDevice' | 'namesAnotherDevice' | 'claims'>
@@ -52,6 +54,12 @@ export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
   readonly beforeLease?: (backend: ConfiguredBackend) => Promise<Pick<Node, 'printed'>>
   /** Claims the backend's ports on these addresses. Errors: PORT_TAKEN naming the pod that has one as host port. */
   readonly usePorts?: (ports: readonly BackendPort[], ips: PerFamily<Ip>) => void
+  /** What the kernel lacks for a backend; nothing when absent. */
+  readonly missing?: (features: readonly Feature[]) => Promise<readonly WeftError[]>
+  /** How many pods this node has. */
+  readonly pods?: () => number
+  /** Milliseconds between two looks at which nodes have changed to a new configuration. */
+  readonly changeLookMs?: number
   /** What every node has besides its backend's objects: firewall, forwarding. */
   readonly alsoOwn: (place: Place) => readonly KernelObject[]
   /**
@@ -60,11 +68,6 @@ export type MembershipDeps = Omit<InterfaceDeps, 'recognises'> & {
    */
   readonly placed: (place: Place) => Promise<void>
 }
-
-/** Milliseconds between two attempts. */
-const RETRY = 1_000
-/** Milliseconds for which changes of the host are collected. */
-const SETTLE = 50
 
 /** Conditions that need an answer of the store. */
 const ANSWERS = /^(CONFIG_(MISSING|INVALID)|POD_CIDR|NODE_UNKNOWN|SUBNETS_EXHAUSTED|LEASE_LOST)/
@@ -75,11 +78,9 @@ export class Membership {
   readonly #interface: NodeInterface
   /** The configuration as read from the store. */
   #configurationText: string | undefined
+  readonly #updates: Updates
+  readonly #live: LiveChange
   #place: Place | undefined
-  #updating = false
-  #changed = false
-  /** Ends an attempt to publish facts that are no longer true. */
-  #attempt: AbortController | undefined
   /** An attempt has begun and has not succeeded: what the store has of us is unknown. */
   #unsure = false
   /** What is being published at the moment. */
@@ -89,9 +90,11 @@ export class Membership {
     this.#deps = deps
     const refuse = ({ conf, backend }: Configured) =>
       this.#place && backend.mtu({ ...this.#place.node, subnet: networksOf(conf) })
-    this.#configuration = new Configuration({ ...deps, refuse })
-    const interfaceDeps = { ...deps, recognises: deps.backends.recognises }
-    this.#interface = new NodeInterface(interfaceDeps, deps.remembered?.lease.publicIp)
+    this.#updates = new Updates((signal) => this.#update(signal), deps.log)
+    this.#configuration = new Configuration({ ...deps, refuse, changed: () => this.#updates.soon() })
+    this.#live = new LiveChange({ ...deps, configuration: this.#configuration, changed: () => this.#updates.soon() })
+    const { recognises } = deps.backends
+    this.#interface = new NodeInterface({ ...deps, recognises }, deps.remembered?.lease.publicIp)
   }
 
   /** Undefined until a subnet is leased and the backend is set up. */
@@ -108,9 +111,10 @@ export class Membership {
     health.raise('STARTING', `reading the network configuration from the ${store.type} store`)
     await giveBack(this.#deps, wholeHost(this.#deps.backends.recognises))
     if (remembered === undefined || !(await this.#joinOrResume(remembered, signal))) await this.#joinAfresh(signal)
-    this.#followHost(signal)
+    this.#followHost()
     // For what changed while the store was asked for a subnet; and a resumed place needs the store's confirmation.
-    this.#updateSoon(signal)
+    this.#updates.begin(signal)
+    signal.addEventListener('abort', () => this.#live[Symbol.dispose](), { once: true })
   }
 
   async #joinAfresh(signal: AbortSignal): Promise<void> {
@@ -119,7 +123,17 @@ export class Membership {
       return this.#interfaceFor(read, signal)
     })
     this.#configurationText = read.text
-    await this.#take(read, choice, signal)
+    await this.#take(this.#inUseAtStart(read, choice), choice, signal)
+  }
+
+  /** With what the earlier weftd had not finished, or did not know yet: other nodes may still use it. */
+  #inUseAtStart(read: Configured, choice: InterfaceChoice): InUse {
+    const { remembered, backends } = this.#deps
+    const check = (inUse: InUse) => this.#checkMtu(inUse, choice)
+    const earlier = remembered === undefined ? [] : this.#live.atStart(remembered, read, backends, check)
+    const inUse = inUseWith(read, earlier)
+    this.#deps.usePorts?.(inUse.backend.ports, choice.localIp)
+    return inUse
   }
 
   /** Without a remembered lease, the address that our lease in the store publishes stays if this host has it. */
@@ -156,9 +170,11 @@ export class Membership {
     return this.#resume(remembered)
   }
 
-  #followHost(signal: AbortSignal): void {
+  #followHost(): void {
     this.#deps.reconciler.onObserved((changed) => {
-      if (changed === 'everything' || changed.some((object) => object.kind !== 'route')) this.#updateSoon(signal)
+      if (changed !== 'everything' && changed.every((object) => object.kind === 'route')) return
+      this.#abortIfOutdated()
+      this.#updates.soon()
     })
   }
 
@@ -172,22 +188,24 @@ export class Membership {
    * Takes the place of an earlier weftd as it was, so that pods are served; false when the lease no longer fits this
    * host.
    */
-  async #resume({ text, lease }: Remembered): Promise<boolean> {
+  async #resume(remembered: Remembered): Promise<boolean> {
     const { log, store, backends } = this.#deps
+    const { text, lease } = remembered
     try {
-      const { conf, backend } = configured(text, 'the remembered configuration', backends)
-      const choice = await this.#interface.choose(conf)
+      const read = configured(text, 'the remembered configuration', backends)
+      const choice = await this.#interface.choose(read.conf)
+      const inUse = this.#inUseAtStart(read, choice)
+      const { conf, backend } = inUse
       if (!liesWithin(lease.subnet, conf) || !publishesUs(lease, choice.publicIp)) return false
       const facts = { ...this.#facts(choice), subnet: lease.subnet, remembered: lease.backendData }
       const mtu = backend.mtu(facts)
-      this.#deps.usePorts?.(backend.ports, choice.localIp)
       const node = { ...facts, ...(await this.#deps.backendFacts.of(backend)) }
       this.#unsure = true
       log.warn(
         { lease: leaseKey(lease), publicIp: publicIpsOf(lease) },
         `the ${store.type} store does not answer; going on with the lease of an earlier weftd until it does`
       )
-      await this.#settle({ node, backend, conf, text, lease, mtu, isConfirmed: false })
+      await this.#settle({ ...inUse, node, lease, mtu, isConfirmed: false })
       return true
     } catch (error) {
       if (!(error instanceof WeftError)) throw error
@@ -226,20 +244,16 @@ export class Membership {
    * Takes or renews the lease for this choice, whose MTU has been checked, then sets up the backend and recomputes the
    * peers.
    */
-  async #take(read: Configured, choice: InterfaceChoice, signal: AbortSignal) {
+  async #take(inUse: InUse, choice: InterfaceChoice, signal: AbortSignal) {
     const { store, health, log } = this.#deps
-    const { backend } = read
+    const { backend } = inUse
     const before = this.#place
-    const { backendFacts, beforeLease } = this.#deps
-    const facts = {
-      ...this.#facts(choice),
-      ...(await backendFacts.of(backend)),
-      ...(await beforeLease?.(backend))
-    }
+    const facts = { ...this.#facts(choice), ...(await this.#askedOf(backend)) }
     log.info({ device: choice.device, reasons: choice.reasons }, 'interface chosen')
     if (before === undefined) health.raise('STARTING', `asking the ${store.type} store for a subnet`)
     this.#unsure = true
-    const lease = await this.#acquire(this.#requestFor(read, facts, before), signal)
+    const requestDeps = { ...this.#deps, observed: this.#deps.reconciler.observed }
+    const lease = await acquireLease(leaseRequest(inUse, facts, before, requestDeps), this.#deps, signal)
     signal.throwIfAborted()
     this.#unsure = false
     const node: Node = { ...facts, subnet: lease.subnet, remembered: lease.backendData }
@@ -248,27 +262,7 @@ export class Membership {
       { lease: leaseKey(lease), publicIp: publicIpsOf(lease), mtu, backend: backend.type },
       before === undefined ? 'subnet leased' : 'lease renewed'
     )
-    await this.#settle({ ...read, node, lease, mtu, isConfirmed: true })
-  }
-
-  #requestFor({ conf, backend }: Configured, facts: Omit<Node, 'subnet'>, before: Place | undefined): LeaseRequest {
-    const { backends, reconciler, nodeName, remembered } = this.#deps
-    const previous = before === undefined ? this.#deps.previous : before.node.subnet
-    const publish = (kept: Lease['backendData']) => backend.publish({ ...facts, remembered: kept })
-    const proof = proofOf({
-      ...{ previous, backends, links: facts.links, publicIp: facts.publicIp },
-      ...{ present: before?.lease, remembered: remembered?.lease },
-      fresh: { backendType: backend.type, backendData: publish({}) }
-    })
-    return {
-      ...{ node: nodeName, network: conf, publicIp: facts.publicIp, backendType: backend.type, ...proof },
-      ...(before !== undefined && { only: before.node.subnet }),
-      areOfTwoNodes: (a, b) => areOfTwoNodes(a, b, backends.claims),
-      occupied: hostNetworks(reconciler.observed, {
-        ...{ networks: networksOf(conf), device: facts.device, subnet: previous, recognises: backends.recognises }
-      }),
-      backendData: (held) => publish(dataOfOurs(held, proof))
-    }
+    await this.#settle({ ...inUse, node, lease, mtu, isConfirmed: true })
   }
 
   async #settle(place: Place): Promise<void> {
@@ -276,7 +270,8 @@ export class Membership {
     const { node, backend, conf } = place
     this.#place = place
     this.#interface.publishes(node.localIp)
-    this.#configuration.use(place)
+    this.#configuration.use(place.read)
+    this.#live.use(place)
     await reconciler.want('node', [...backend.own(node), ...this.#deps.alsoOwn(place)])
     try {
       await this.#deps.placed(place)
@@ -298,17 +293,10 @@ export class Membership {
     }
   }
 
-  async #acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
-    const onError = (error: unknown) => {
-      if (!(error instanceof WeftError)) throw error
-      if (error.code === 'SUBNETS_EXHAUSTED' || error.code === 'LEASE_LOST')
-        this.#deps.health.raise(error.code, error.message, error.cure)
-      else this.#deps.health.raise('NO_LEASE', reasonOf(error), error.cure)
-    }
-    const attempt = () => this.#deps.store.acquire(request, signal)
-    const lease = await retry(attempt, { signal, backoff: Backoff.constant(RETRY), onError })
-    this.#deps.health.clear('SUBNETS_EXHAUSTED')
-    return lease
+  /** What only an accepted configuration asks of the host. Errors: KERNEL_FEATURE_MISSING, COMMAND_FAILED. */
+  async #askedOf(backend: ConfiguredBackend): Promise<Pick<Node, 'secret' | 'dataPath' | 'printed'>> {
+    const { backendFacts, beforeLease } = this.#deps
+    return { ...(await backendFacts.of(backend)), ...(await beforeLease?.(backend)) }
   }
 
   /** All but the subnet and what only an accepted configuration asks of the host. */
@@ -323,46 +311,16 @@ export class Membership {
     }
   }
 
-  /** The host changed: updates soon, once for all that changes together, and never twice at a time. */
-  #updateSoon(signal: AbortSignal): void {
-    if (this.#place === undefined) return
-    this.#changed = true
-    this.#abortIfOutdated()
-    if (this.#updating) return
-    this.#updating = true
-    this.#updateUntilQuiet(signal)
-      .catch((error) => {
-        if (!signal.aborted) this.#deps.log.error({ err: error }, 'updating after a change of the host failed')
-      })
-      .finally(() => {
-        this.#updating = false
-      })
-  }
-
-  async #updateUntilQuiet(signal: AbortSignal): Promise<void> {
-    while (this.#changed) {
-      this.#changed = false
-      await sleep(SETTLE, undefined, { signal, ref: false })
-      const attempt = new AbortController()
-      this.#attempt = attempt
-      try {
-        await this.#update(AbortSignal.any([signal, attempt.signal]))
-      } catch (error) {
-        if (!attempt.signal.aborted || signal.aborted) throw error
-      }
-    }
-  }
-
   /**
    * While the store does not answer, the host may change again: an outdated choice must not be the last one published.
    */
   #abortIfOutdated(): void {
-    const attempt = this.#attempt
+    const { attempt } = this.#updates
     if (attempt === undefined || this.#attempted === undefined || this.#place === undefined) return
     const attempted = this.#attempted
     this.#interface.choose(this.#place.conf).then(
       (choice) => {
-        if (this.#attempt === attempt && this.#attempted === attempted && !sameChoice(attempted, choice))
+        if (this.#updates.attempt === attempt && this.#attempted === attempted && !sameChoice(attempted, choice))
           attempt.abort()
       },
       () => undefined
@@ -373,9 +331,14 @@ export class Membership {
     const place = this.#place
     if (place === undefined || signal.aborted) return
     this.#reportHostFaults(place)
+    const left = this.#live.left(place)
+    if (left !== undefined) await this.#leave(place, left)
+    const present = this.#place ?? place
+    const node = { ...present.node, links: this.#linksNow() }
+    const next = await this.#live.next({ ...present, node }, this.#unsure)
     let choice: InterfaceChoice
     try {
-      choice = await this.#interface.choose(place.conf)
+      choice = await this.#interface.choose((next ?? present).conf)
     } catch (error) {
       // An interface that is down or lost its address usually comes back: everything stays until there is a better one.
       this.#deps.log.warn(
@@ -385,21 +348,52 @@ export class Membership {
       return
     }
     try {
-      this.#checkMtu(place, choice)
+      this.#checkMtu(next ?? present, choice)
       this.#deps.health.clear('CONFIG_INVALID')
     } catch (error) {
       if (!(error instanceof WeftError)) throw error
+      if (next !== undefined) return this.#refuse(present, error, choice)
       // The interface's MTU is smaller than before: existing pods stay, new ones would lose packets.
       this.#deps.health.raise('CONFIG_INVALID', reasonOf(error), error.cure)
       return
     }
-    if (!this.#unsure && sameFacts(place.node, choice)) return
-    this.#deps.store.reconnect()
+    const isSame = sameFacts(present.node, choice)
+    if (next === undefined && !this.#unsure && isSame) return
+    if (!isSame || this.#unsure) this.#deps.store.reconnect()
+    if (next !== undefined) await this.#make(next, present, choice)
     this.#attempted = choice
     try {
-      await this.#take(place, choice, signal)
+      await this.#take(next ?? present, choice, signal)
     } finally {
       this.#attempted = undefined
     }
+  }
+
+  #linksNow(): readonly Link[] {
+    return recognisedLinks(this.#deps.reconciler.observed, this.#deps.backends.recognises)
+  }
+
+  #refuse(place: Place, error: WeftError, choice: InterfaceChoice): void {
+    this.#configuration.refuse({ reasons: [reasonOf(error)], by: 'restart' })
+    this.#deps.usePorts?.(place.backend.ports, choice.localIp)
+  }
+
+  /** What the next configuration needs, beside what there is: before any node knows of it. */
+  async #make(next: InUse, { lease, isConfirmed }: Place, choice: InterfaceChoice): Promise<void> {
+    const asked = await this.#askedOf(next.backend)
+    const node: Node = { ...this.#facts(choice), ...asked, links: this.#linksNow(), subnet: lease.subnet }
+    this.#unsure = true
+    await this.#settle({ ...next, node, lease, mtu: next.backend.mtu(node), isConfirmed })
+  }
+
+  /** Removes what no node needs any more: first the routes by it. */
+  async #leave(place: Place, earlier: readonly Earlier[]): Promise<void> {
+    const { peers, log, usePorts } = this.#deps
+    const inUse = inUseWith(place.read, earlier)
+    const { node, lease } = place
+    await peers.settle({ node, backend: inUse.backend, networks: networksOf(place.conf), lease })
+    usePorts?.(inUse.backend.ports, node.localIp)
+    await this.#settle({ ...place, ...inUse, mtu: inUse.backend.mtu(node) })
+    if (earlier.length === 0) log.info({}, 'the change of the network configuration is complete')
   }
 }

@@ -14,9 +14,9 @@ import type { NetConf } from '../config/net-conf.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Node } from '../state/node.ts'
 import type { InterfaceChoice } from './choose-interface.ts'
-import type { Configured } from './configuration.ts'
+import type { InUse } from './configured.ts'
 
-export type Place = Configured & {
+export type Place = InUse & {
   readonly node: Node
   readonly lease: Lease
   /** The store has confirmed the lease since this weftd started. */

@@ -37,7 +37,7 @@ export type LocalView = {
 
 export type PeerResult =
   | { readonly kind: 'objects'; readonly objects: readonly KernelObject[] }
-  /** Of another backend than this network's: ignored. */
+  /** Of another backend than this network's: ignored. What it had before stays: its node has just changed. */
   | { readonly kind: 'foreign' }
   /** Invalid or implausible; `reason` names the lease and the fault. What it had before stays. */
   | { readonly kind: 'skipped'; readonly reason: string }
@@ -51,7 +51,7 @@ export type PeerResult =
 /** `routes`: the kernel's to the public addresses, where the backend asks for them. */
 export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = {}): PeerResult {
   const { node, backend, networks } = view
-  if (typeOf(lease) !== backend.type) return { kind: 'foreign' }
+  if (typeOf(lease) !== backend.type && !backend.serves(lease)) return { kind: 'foreign' }
   const covered = coveredBy(lease.subnet, [...(view.occupied ?? []), ...perFamily(lease.publicIp).map(hostOf)])
   if (covered !== undefined && view.earlier?.some((prefix) => samePrefix(prefix, covered)) === true) {
     const why = `covers ${formatPrefix(covered)}, an earlier subnet of this node that its bridge still has (BRIDGE_FOREIGN)`
@@ -82,10 +82,12 @@ export function peerObjects(lease: Lease, view: LocalView, routes: PeerRoutes = 
 /** What to do about a lease that is skipped although its node is alive: deleted, it would be taken again at once. */
 export function skipCure(lease: Lease | undefined, view: LocalView | undefined, name: string): string | undefined {
   if (lease === undefined || view === undefined) return undefined
-  const { networks, occupied = [] } = view
+  const { networks, occupied = [], backend } = view
   const where = `on the node of ${publicIpsOf(lease)}`
   if (coveredBy(lease.subnet, occupied) !== undefined)
     return `choose a Network without the networks of hosts, or leave them out with SubnetMin and SubnetMax; then restart weftd ${where}`
+  if (lease.backendType === backend.type && !backend.serves(lease))
+    return `none if the configuration has just changed: weftd takes it within a minute or two; else make it the same for all nodes, and restart flanneld ${where}`
   if (!isInside(lease, networks))
     return `restart weftd ${where}, which still uses another configuration; if the node is gone, delete its lease ${name}`
   return undefined

@@ -114,18 +114,18 @@ export class Peers {
 
   /** Sets this node's view of the network; all peers are recomputed. Called again when it changes. */
   async settle(view: LocalView): Promise<void> {
-    const before = this.#view?.networks
+    const before = this.#view
     this.#ownKey = leaseKey(view.node)
     const areTwo: Us['areOfTwoNodes'] = (a, b) => areOfTwoNodes(a, b, this.#deps.claims)
     this.#us = { publicIp: view.node.publicIp, lease: view.lease, areOfTwoNodes: areTwo }
     this.#view = { ...view, ...observedHost(this.#deps.reconciler.observed, this.#hostView(view)) }
     // Which public addresses lie inside the network is known only now.
-    if (!sameNetworks(before, view.networks))
+    if (!sameNetworks(before?.networks, view.networks))
       for (const lease of this.#leases.values()) this.#conflicts.replace(lease, lease)
     const keys = [...this.#leases.keys()]
     // By another interface the nodes are reached otherwise.
     if (view.backend.asksRoutes) await this.routes.ask(this.#publicIpsOf(keys))
-    await this.#want(keys)
+    await this.#want(keys, before !== undefined && before.backend !== view.backend)
     await giveBack(this.#deps, this.#hostView(view))
     this.#report()
     await this.#trustIfPlausible()
@@ -251,11 +251,17 @@ export class Peers {
     return count
   }
 
-  async #want(keys: readonly string[]): Promise<void> {
+  /** `isOther`: by another backend than before. */
+  async #want(keys: readonly string[], isOther = false): Promise<void> {
     if (this.#view === undefined || keys.length === 0) return
     if (this.#view.backend.asksRoutes) await this.routes.learn(this.#publicIpsOf(keys))
-    await this.#deps.reconciler.wantAll(keys.flatMap((key) => this.#wantedFor(key)))
+    await this.#deps.reconciler.wantAll(keys.flatMap((key) => this.#wantedFor(key, isOther)))
     this.onWanted(keys)
+  }
+
+  /** Asks the kernel for its routes to these nodes, where they are not known yet. */
+  learnRoutes(leases: readonly Lease[]): Promise<void> {
+    return this.routes.learn(leases.flatMap(({ publicIp }) => perFamily(publicIp).map(([, ip]) => ip)))
   }
 
   /** What these leases need besides what they say themselves has changed. */
@@ -284,8 +290,11 @@ export class Peers {
     })
   }
 
-  /** The objects for one lease; no entry at all (not even a removal) when it is invalid. */
-  #wantedFor(key: string): readonly (readonly [string, readonly KernelObject[]])[] {
+  /**
+   * The objects for one lease. No entry at all, not even a removal, when it is invalid or of another backend: what it
+   * had stays, unless that was on a device of a backend that is not in use any more.
+   */
+  #wantedFor(key: string, isOther: boolean): readonly (readonly [string, readonly KernelObject[]])[] {
     const lease = this.#leases.get(key)
     const view = this.#view
     this.#refused.delete(key)
@@ -304,10 +313,10 @@ export class Peers {
         return [[leaseOwnerOf(key), withMtus(result.objects, this.mtusOf(key))]]
       case 'foreign':
         this.#deps.log.debug({ lease: key, backend: lease.backendType }, 'lease of another backend ignored')
-        return [[leaseOwnerOf(key), []]]
+        return isOther ? [[leaseOwnerOf(key), []]] : []
       case 'skipped':
         this.#skip(key, result.reason)
-        return []
+        return isOther ? [[leaseOwnerOf(key), []]] : []
       case 'off-link':
         if (this.#skipped.get(key) !== result.reason)
           this.#deps.log.warn({ lease: key, reason: result.reason }, 'node not reachable by this backend')

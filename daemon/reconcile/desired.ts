@@ -49,7 +49,13 @@ export class Desired {
 
   /** What `owner` wants; a shared object as it is merged. */
   wantedBy(owner: string): readonly KernelObject[] {
-    return [...(this.#keysOf.get(owner) ?? [])].flatMap((key) => this.#state.get(key) ?? [])
+    const objects: KernelObject[] = []
+    // Asked for each of thousands of leases.
+    for (const key of this.#keysOf.get(owner) ?? []) {
+      const object = this.#state.get(key)
+      if (object !== undefined) objects.push(object)
+    }
+    return objects
   }
 
   /**

@@ -71,9 +71,12 @@ export function onRemadeLinks(keys: readonly Key[], desired: State, observed: St
   return [...onNew, ...[...desired].flatMap(([key, object]) => (remade.has(deviceOf(object) ?? '') ? [key] : []))]
 }
 
+/** What a route that is still in use may depend on: removed once the routes lead elsewhere. */
+const isUnderRoutes = ({ kind }: KernelObject): boolean => kind === 'fdb' || kind === 'neighbour'
+
 /**
  * Removals first (in reverse order of creation), then puts; a link whose creation parameters differ becomes a removal
- * and a put.
+ * and a put. Entries of a peer that is reached otherwise now go last, so that no packet finds a route without them.
  */
 export function order(changes: readonly Change[]): readonly Change[] {
   const removals = changes.filter((change) => change.do === 'remove')
@@ -91,5 +94,6 @@ export function order(changes: readonly Change[]): readonly Change[] {
   const needed = removals.filter(({ object }) => object.kind !== 'qdisc' || !removedLinks.has(object.device))
   needed.sort((a, b) => rank(b.object) - rank(a.object))
   puts.sort((a, b) => rank(a.object) - rank(b.object))
-  return [...needed, ...puts]
+  const isLate = ({ object }: Change) => isUnderRoutes(object) && !removedLinks.has(deviceOf(object) ?? '')
+  return [...needed.filter((change) => !isLate(change)), ...puts, ...needed.filter(isLate)]
 }

@@ -17,7 +17,8 @@ export function endsOf(
   const [own, theirs] = [node.subnet[family], lease.subnet[family]]
   const [local, there] = [node.localIp[family], lease.publicIp[family]]
   if (own === undefined || theirs === undefined || local === undefined || there === undefined) return undefined
-  return { pods: { source: backend.held(own), to: backend.held(theirs) }, nodes: { source: local, to: there } }
+  const pods = { source: backend.held(own, lease), to: backend.held(theirs, lease) }
+  return { pods, nodes: { source: local, to: there } }
 }
 
 /**

@@ -46,11 +46,13 @@ export class ProbeLeases {
 
   /** Follows the leases that changed; `now` in tenths of a second. */
   sync(now: number): void {
+    const { subnet } = this.#deps.place()?.node ?? {}
+    const families = FAMILIES.filter((family) => subnet?.[family] !== undefined)
     let left = AT_ONCE
     for (const key of this.#touched) {
       if (left-- === 0) return
       this.#touched.delete(key)
-      for (const family of FAMILIES) this.#syncOne(key, family, now)
+      for (const family of families) this.#syncOne(key, family, now)
     }
     // A set keeps the memory of thousands of entries that are gone.
     this.#touched = new Set()
@@ -58,9 +60,9 @@ export class ProbeLeases {
 
   /** The route by which packets to the pods of this lease's node leave; `undefined`: the lease is not used. */
   routeTo(key: string, family: Family): Route | undefined {
-    return this.#deps.reconciler
-      .wantedBy(leaseOwnerOf(key))
-      .find((object): object is Route => object.kind === 'route' && object.destination.ip.family === family)
+    for (const object of this.#deps.reconciler.wantedBy(leaseOwnerOf(key)))
+      if (object.kind === 'route' && object.destination.ip.family === family) return object
+    return undefined
   }
 
   /** Whether a probe from this address can be one of the lease's node; without an address it counts as one. */

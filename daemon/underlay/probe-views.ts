@@ -106,7 +106,7 @@ export class ProbeViews {
     const [found, placed] = [translated?.(key, family), place()]
     const [subnet, there] = [lease.subnet[family], perFamily(lease.publicIp)[0]]
     if (found === undefined || placed === undefined || subnet === undefined) return []
-    const asked = formatIp(placed.backend.held(subnet))
+    const asked = formatIp(placed.backend.held(subnet, lease))
     const peer = lease.node ?? (there === undefined ? key : formatIp(there[1]))
     const at = found.is === 'not-asked' ? undefined : now() - found.msAgo
     return [
@@ -148,7 +148,7 @@ export class ProbeViews {
     if (placed === undefined) return 'this node has no subnet yet'
     const skipped = peers.skipped.get(key)
     if (skipped !== undefined) return skipped
-    if (typeOf(lease) !== placed.backend.type)
+    if (typeOf(lease) !== placed.backend.type && !placed.backend.serves(lease))
       return lease.backendType === ''
         ? 'the lease is reserved for a node that has not joined yet'
         : `its backend is ${lease.backendType}, and this network's is ${placed.backend.type}`
@@ -172,7 +172,7 @@ export class ProbeViews {
     const placed = place()
     const [subnet, there] = [lease.subnet[family], lease.publicIp[family]]
     if (look.judgement.verdict === 'whole' && placed !== undefined && subnet !== undefined && there !== undefined) {
-      const asked = formatIp(way === 'nodes' ? there : placed.backend.held(subnet))
+      const asked = formatIp(way === 'nodes' ? there : placed.backend.held(subnet, lease))
       return { text: wholeText({ way, asked, roundTripUs: look.roundTripUs ?? 0, mtu: placed.mtu }) }
     }
     if (placed === undefined || subnet === undefined || there === undefined) return { text: look.judgement.verdict }
@@ -187,7 +187,7 @@ export class ProbeViews {
       peer: lease.node ?? perFamily(lease.publicIp).map(([, ip]) => formatIp(ip))[0] ?? key,
       here: here === undefined ? node.name : formatIp(here),
       there: formatIp(there),
-      asked: formatIp(way === 'nodes' ? there : backend.held(subnet)),
+      asked: formatIp(way === 'nodes' ? there : backend.held(subnet, lease)),
       ...(port !== undefined && device !== node.device && { port }),
       device: way === 'nodes' ? node.device : device,
       mtu,

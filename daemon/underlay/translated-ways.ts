@@ -186,10 +186,11 @@ export class TranslatedWays {
 
   #wayTo(key: string, family: Family): Way | undefined {
     const { node, backend } = this.#deps.place() ?? {}
-    const [own, subnet] = [node?.subnet[family], this.#deps.peers.leases.get(key)?.subnet[family]]
+    const lease = this.#deps.peers.leases.get(key)
+    const [own, subnet] = [node?.subnet[family], lease?.subnet[family]]
     const device = this.#deviceTo(key, family)
     if (backend === undefined || own === undefined || subnet === undefined || device === undefined) return undefined
-    return { key, source: backend.held(own), to: backend.held(subnet), device }
+    return { key, source: backend.held(own, lease), to: backend.held(subnet, lease), device }
   }
 
   /** The cure that is tried without next, by the peer for which it was found, or any other that is reached so. */

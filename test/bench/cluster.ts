@@ -7,7 +7,8 @@ import { fakeLease, type WrittenLease } from './leases.ts'
 import { LineWorker } from './line-worker.ts'
 import type { Daemon, Side } from './sides.ts'
 
-export type Backend = WrittenLease['backend']
+/** `direct`: vxlan with DirectRouting, and all nodes on one link. */
+export type Backend = WrittenLease['backend'] | 'direct'
 
 const prefix = '/coreos.com/network'
 
@@ -36,14 +37,14 @@ export class Cluster implements AsyncDisposable {
   }
 
   /**
-   * Forgets all, and begins with this backend and these many made-up nodes. Direct routing is off: every node is
-   * reached by the backend itself.
+   * Forgets all, and begins with this backend and these many made-up nodes. With vxlan direct routing is off: every
+   * node is reached by the backend itself.
    */
   async reset(backend: Backend, nodes: number): Promise<void> {
     this.#backend = backend
     const config = {
       Network: '10.0.0.0/8',
-      Backend: backend === 'vxlan' ? { Type: backend, DirectRouting: false } : { Type: backend }
+      Backend: backend === 'host-gw' ? { Type: backend } : { Type: 'vxlan', DirectRouting: backend === 'direct' }
     }
     await this.etcd.ctl(['del', '--prefix', prefix], { timeoutMs: 60_000 })
     await this.etcd.put(`${prefix}/config`, JSON.stringify(config))
@@ -52,14 +53,27 @@ export class Cluster implements AsyncDisposable {
 
   /** Puts or removes the leases of the made-up nodes `from` and on. */
   write(action: 'put' | 'remove', from: number, count: number): Promise<WriterAnswer> {
-    const leases = Array.from({ length: count }, (_, index) => fakeLease(from + index, this.#backend))
-    return this.#writer.ask({ do: action, endpoint: String(this.etcd.endpoints[0]), prefix, leases })
+    return this.#writer.ask({ do: action, ...this.#written(from, count) })
   }
 
-  /** A fresh host, on one link with the made-up nodes' addresses for host-gw. */
+  /**
+   * Makes `perSecond` changes a second in all: the lease of another node from `from` on comes, and one that came 500
+   * before it goes, in turn. Begun times are by change.
+   */
+  churn(from: number, count: number, perSecond: number): Promise<WriterAnswer> {
+    return this.#writer.ask({ do: 'churn', perSecond, ...this.#written(from, count) })
+  }
+
+  #written(from: number, count: number) {
+    const kind = this.#backend === 'host-gw' ? 'host-gw' : 'vxlan'
+    const leases = Array.from({ length: count }, (_, index) => fakeLease(from + index, kind))
+    return { endpoint: String(this.etcd.endpoints[0]), prefix, leases }
+  }
+
+  /** A fresh host, on one link with the made-up nodes' addresses for plain routes. */
   async host(): Promise<Host> {
     const host = await this.lab.addHost({ name: `n${++this.#hosts}` })
-    if (this.#backend === 'host-gw') await host.exec('ip', ['addr', 'add', `172.20.0.${this.#hosts}/16`, 'dev', 'eth0'])
+    if (this.#backend !== 'vxlan') await host.exec('ip', ['addr', 'add', `172.20.0.${this.#hosts}/16`, 'dev', 'eth0'])
     return host
   }
 

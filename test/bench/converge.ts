@@ -1,6 +1,7 @@
 // `scripts/bench converge`: from leases in etcd to the kernel, repairs, memory and throughput, ours against flanneld.
 import { existsSync } from 'node:fs'
 import { peersDirectory } from '../lab/peers.ts'
+import { type Churn, churn } from './churn.ts'
 import { type Backend, Cluster } from './cluster.ts'
 import { progress, report } from './report.ts'
 import { numberOption, type Side, sides } from './sides.ts'
@@ -8,7 +9,9 @@ import { deletedRoutes, type Measured, smallMemory, startUp } from './start-up.t
 import type { Row } from './statistics.ts'
 import { throughput } from './throughput.ts'
 
-const parts = ['vxlan', 'host-gw', 'repair', 'memory', 'throughput'] as const
+const parts = ['vxlan', 'host-gw', 'direct', 'churn', 'repair', 'memory', 'throughput'] as const
+/** What is measured without being named. */
+const usual: readonly Part[] = ['vxlan', 'host-gw', 'repair', 'memory', 'throughput']
 type Part = (typeof parts)[number]
 
 const few = 10
@@ -26,9 +29,49 @@ function both(what: string): Pick<Row, 'ours' | 'peer'> {
   return { ours: values.get(`weft ${what}`) ?? [], peer: values.get(`flannel ${what}`) ?? [] }
 }
 
+/** Of a cluster that changes all the time. */
+function churnRows(all: string, { perSecond, seconds }: Churn): readonly Row[] {
+  return (['vxlan', 'host-gw', 'direct'] as const).flatMap((backend) => {
+    const during = `${perSecond} changes a second for ${seconds} s, ${all} nodes, ${backend}`
+    const row = (what: string, unit: string, name: string): Row => ({
+      ...{ what: `${what}, ${during}`, unit, ...both(`${backend} ${name}`), target: 'not above' }
+    })
+    return [
+      { ...row('change to route in the kernel', 'ms', 'churn'), by: 'p99' as const },
+      row('processor time of the daemon', 's', 'churn processor'),
+      row('resident memory of the daemon after it', 'MB', 'churn resident')
+    ]
+  })
+}
+
 function rows(leases: number): readonly Row[] {
   const all = leases.toLocaleString('en')
   return [
+    {
+      what: `${all} leases in etcd to kernel programmed, direct`,
+      unit: 's',
+      ...both('direct start'),
+      target: 'at most 1/20'
+    },
+    {
+      what: `new lease to route in the kernel, ${all} nodes, direct`,
+      unit: 'ms',
+      by: 'p99',
+      ...both('direct new lease'),
+      target: 'p99 at most 10 ms'
+    },
+    {
+      what: `resident memory of the daemon, ${all} nodes, direct`,
+      unit: 'MB',
+      ...both('direct resident'),
+      target: 'at most 1.5 times'
+    },
+    {
+      what: `resident memory of the daemon, ${all} nodes, host-gw`,
+      unit: 'MB',
+      ...both('host-gw resident'),
+      target: 'at most 1.5 times'
+    },
     {
       what: `${all} leases in etcd to kernel programmed, vxlan`,
       unit: 's',
@@ -128,6 +171,17 @@ async function converge(
   }
 }
 
+/** Many leases, and changes all the time; the sides in turn. */
+async function changing(wanted: readonly Side[], leases: number, rate: Churn): Promise<void> {
+  for (const backend of ['vxlan', 'host-gw', 'direct'] as const) {
+    await using cluster = await Cluster.start()
+    await cluster.reset(backend, leases)
+    for (const side of wanted) {
+      await churn(cluster, side, backend, leases, rate, measuredBy(side), (text) => notes.push(text))
+    }
+  }
+}
+
 async function repair(wanted: readonly Side[], backend: Backend, rounds: number): Promise<void> {
   await using cluster = await Cluster.start()
   await cluster.reset(backend, few)
@@ -157,7 +211,7 @@ async function packets(wanted: readonly Side[], backend: Backend, rounds: number
 
 function chosenParts(args: readonly string[]): readonly Part[] {
   const given = args.find((argument) => argument.startsWith('--only='))
-  if (!given) return parts
+  if (!given) return usual
   return given
     .slice('--only='.length)
     .split(',')
@@ -172,6 +226,7 @@ async function main(args: readonly string[]): Promise<void> {
   const leases = numberOption(args, 'leases', 5_000)
   const rounds = numberOption(args, 'rounds', 3)
   const events = numberOption(args, 'events', 100)
+  const rate = { perSecond: numberOption(args, 'changes', 100), seconds: numberOption(args, 'seconds', 60) }
   if (!existsSync(`${peersDirectory()}/bin/flanneld`)) {
     throw new Error(
       'flanneld is missing, and nothing else can stand in for it; cure: install Go and a C compiler, then run scripts/peers'
@@ -181,6 +236,8 @@ async function main(args: readonly string[]): Promise<void> {
   const work: Record<Part, () => Promise<void>> = {
     vxlan: () => converge(wanted, 'vxlan', leases, rounds, events),
     'host-gw': () => converge(wanted, 'host-gw', leases, rounds, events),
+    direct: () => converge(wanted, 'direct', leases, rounds, events),
+    churn: () => changing(wanted, leases, rate),
     repair: async () => {
       for (const backend of ['vxlan', 'host-gw'] as const) await repair(wanted, backend, rounds)
     },
@@ -193,11 +250,16 @@ async function main(args: readonly string[]): Promise<void> {
     progress(part)
     await work[part]()
   }
-  report('From leases to packets: weft against flanneld', rows(leases), [
-    'leases to kernel: from starting the daemon until its routes (and FDB and neighbour entries) are all there; etcd in memory, made-up nodes',
-    'new lease: from before the request to etcd until the kernel announced the route',
-    ...notes
-  ])
+  report(
+    'From leases to packets: weft against flanneld',
+    [...rows(leases), ...churnRows(leases.toLocaleString('en'), rate)],
+    [
+      'leases to kernel: from starting the daemon until its routes (and FDB and neighbour entries) are all there; etcd in memory, made-up nodes',
+      'direct: vxlan with DirectRouting, all nodes on one link',
+      'new lease, change: from before the request to etcd until the kernel announced the route',
+      ...notes
+    ]
+  )
 }
 
 await main(process.argv.slice(2))

@@ -87,3 +87,12 @@ export function memoryOf(pid: number): { readonly resident: number; readonly ano
   const field = (name: string) => (Number(new RegExp(`^${name}:\\s*(\\d+) kB$`, 'm').exec(status)?.[1]) * 1024) / 1e6
   return { resident: field('VmRSS'), anonymous: field('RssAnon') }
 }
+
+/** Jiffies a second, as every architecture of Linux shows them to programs (USER_HZ). */
+const HERTZ = 100
+
+/** Processor time of a process so far, user and system, in seconds. */
+export function processorSecondsOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
+  return (Number(fields[11]) + Number(fields[12])) / HERTZ
+}

@@ -13,7 +13,7 @@ import type { Side } from './sides.ts'
 export type Measured = (what: string, value: number) => void
 
 /** Milliseconds after which a daemon has come to rest after its start. */
-const settledMs = 5_000
+export const settledMs = 5_000
 
 const prefixOf = (n: number) => fakeLease(n, 'vxlan').subnet.replace('-', '/')
 
@@ -21,7 +21,7 @@ const prefixOf = (n: number) => fakeLease(n, 'vxlan').subnet.replace('-', '/')
  * Waits until the kernel of a host has all routes of `count` made-up nodes, and for vxlan each one's FDB and neighbour
  * entry.
  */
-async function programmed(host: Host, backend: Backend, count: number, deadlineMs: number): Promise<void> {
+export async function programmed(host: Host, backend: Backend, count: number, deadlineMs: number): Promise<void> {
   const routes = () => fakeRoutes(host) === count || { routes: fakeRoutes(host) }
   await until(() => routes() === true || undefined, { what: `${count} routes`, deadlineMs, everyMs: 25 }).catch(
     (cause: unknown) => {

@@ -205,7 +205,7 @@ test('a network that overlaps the host’s own, and a bridge of an earlier subne
   assert.match(own.map(([key]) => key).join(), /192\.168\.1[12]\.0-24/)
 })
 
-test('a configuration that changes under a running daemon is reported with the difference, and applied by a restart', {
+test('a configuration that would cut pods off is reported with the difference, and applied by a restart', {
   skip,
   timeout: 300_000
 }, async () => {

@@ -127,9 +127,12 @@ test('pods can not speak to a tunnel, and no host port is the tunnel’s or weft
   ] as const)
     assert.match(JSON.stringify(await call(port, protocol)), words)
   await call(9472, 'udp', true)
-  // A change that collides with it: not applied by a restart until the pod is gone.
+  // A change that collides with it: not taken, and not applied by a restart either, until the pod is gone.
   const changed = { Network: '10.244.0.0/16', Backend: { Type: 'vxlan', Port: 9472 } }
   await cluster.etcd.put(`${PREFIX}/config`, JSON.stringify(changed))
+  await until(async () => /CONFIG_CHANGED.*needs port 9472\/udp/.test((await cluster.daemon(1).readyz()).body), {
+    what: 'the refusal'
+  })
   await cluster.daemon(1).kill('SIGTERM')
   cluster.daemon(1).launch()
   const said = async () => (await cluster.daemon(1).readyz()).body
@@ -137,7 +140,7 @@ test('pods can not speak to a tunnel, and no host port is the tunnel’s or weft
   await until(async () => words.test(await said()), { what: 'the pod to be named' })
   await cluster.call(cluster.node(1), 'DEL', pod.name, pod.netns)
   await cluster.daemon(1).ready()
-  assert.match((await cluster.node(1).exec('ip', ['-d', 'link', 'show', 'weft.1'])).stdout, /dstport 9472/)
+  assert.match((await cluster.node(1).exec('ip', ['-d', 'link', 'show', 'type', 'vxlan'])).stdout, /dstport 9472/)
 })
 
 test('the largest packet of the pod MTU crosses the tunnel whole', { skip }, async () => {

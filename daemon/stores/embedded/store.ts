@@ -111,12 +111,27 @@ export class EmbeddedStore implements Store {
   /** A file has no connections. */
   reconnect(): void {}
 
+  /** Whoever starts later with another file has the last word: only a change of our own file is copied again. */
+  async #followFile(before: string | undefined): Promise<string | undefined> {
+    try {
+      const text = await this.#written()
+      if (text !== undefined && text !== before) this.#guarded(() => this.#copyConfiguration(text))
+      return text ?? before
+    } catch (error) {
+      if (!(error instanceof WeftError)) throw error
+      this.#deps.log.debug({ reason: reasonOf(error) }, 'the network configuration stays as it was')
+      return before
+    }
+  }
+
   async *watch(signal: AbortSignal): AsyncGenerator<StoreEvent, void> {
+    let written = await this.#written().catch(() => undefined)
     const known = new Map<string, Known>()
     let listed = false
     let configuration: string | undefined
     while (!signal.aborted) {
       const changed = this.#changeWithin(TICK, signal)
+      written = await this.#followFile(written)
       const now = this.#guarded(() => ({ rows: this.#file.rows(), configuration: this.#file.config() }))
       if (now !== undefined) {
         const { rows } = now

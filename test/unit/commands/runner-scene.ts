@@ -56,6 +56,8 @@ export class CommandScene implements AsyncDisposable {
       text,
       conf,
       backend,
+      read: { text, conf, backend },
+      earlier: [],
       node,
       mtu: 1500,
       isConfirmed: true,

@@ -1,7 +1,7 @@
 // The description of a changed configuration names the keys that differ, not what is derived from them.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { configurationChanges, renumbers } from '../../../daemon/config/changes.ts'
+import { configurationChanges } from '../../../daemon/config/changes.ts'
 import { parseNetConf } from '../../../daemon/config/net-conf.ts'
 
 const changes = (here: object, there: object): readonly string[] =>
@@ -30,15 +30,6 @@ for (const [what, there, expected] of [
   ]
 ] as const)
   test(`${what} is named with both values`, () => assert.deepEqual(changes(usual, there), expected))
-
-test('nodes get other subnets only when theirs may no longer fit', () => {
-  const moved = (there: object) => renumbers(parseNetConf(JSON.stringify(usual)), parseNetConf(JSON.stringify(there)))
-  assert.equal(moved({ ...usual, Network: '10.9.0.0/16' }), true)
-  assert.equal(moved({ ...usual, SubnetLen: 25 }), true)
-  assert.equal(moved({ ...usual, SubnetMin: '10.244.9.0' }), true)
-  assert.equal(moved({ ...usual, Backend: { Type: 'host-gw' } }), false)
-  assert.equal(moved({ ...usual, EnableIPv6: true, IPv6Network: 'fd00::/48' }), false)
-})
 
 test('a secret that was changed is named and not shown', () => {
   const Backend = { Type: 'wireguard', PSK: 'one secret' }

@@ -7,7 +7,7 @@ import fc from 'fast-check'
 import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
 import { type NetConf, type NetworkRange, parseNetConf } from '../../../daemon/config/net-conf.ts'
-import { configured } from '../../../daemon/node/configuration.ts'
+import { configured } from '../../../daemon/node/configured.ts'
 import { contains, FAMILIES, formatIp, formatPrefix, network, perFamily } from '../../../ipam/address.ts'
 import { compiledSchemas, GENERATED } from '../../../scripts/schemas.ts'
 

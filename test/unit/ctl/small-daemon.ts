@@ -20,6 +20,7 @@ import type { KubeRequest } from '../../../daemon/kube/connections.ts'
 import { ConditionEvents, EventWriter } from '../../../daemon/kube/events.ts'
 import { type Lease, leaseKey } from '../../../daemon/lease/lease.ts'
 import type { LeaseEvent } from '../../../daemon/lease/store.ts'
+import { inUseWith } from '../../../daemon/node/configured.ts'
 import type { Place } from '../../../daemon/node/place.ts'
 import { Peers } from '../../../daemon/peers/peers.ts'
 import { Attachments } from '../../../daemon/pod/attachments.ts'
@@ -179,7 +180,7 @@ export class SmallDaemon implements AsyncDisposable {
       subnetMax: ip('10.244.255.0')
     }
     const conf = { families: { 4: family }, backendType: 'vxlan', backend: {} }
-    this.#place = { node, backend, conf, lease: lease(1), text: '', isConfirmed: true, mtu: 1450 }
+    this.#place = { ...inUseWith({ conf, backend, text: '' }), node, lease: lease(1), isConfirmed: true, mtu: 1450 }
     await this.reconciler.want('node', backend.own(node))
     await this.peers.settle({ node, backend, networks })
     this.health.clear('STARTING')

@@ -188,6 +188,19 @@ test('what other objects depend on is made first and removed last', () => {
   )
 })
 
+test('a peer that is reached otherwise keeps its entries until its route leads elsewhere', () => {
+  const direct = { ...route, device: 'eth0' }
+  const changes = [
+    { do: 'remove', object: neighbour },
+    { do: 'remove', object: fdb },
+    { do: 'put', object: direct, instead: route }
+  ] as const
+  assert.deepEqual(
+    order(changes).map((change) => `${change.do} ${change.object.kind}`),
+    ['put route', 'remove fdb', 'remove neighbour']
+  )
+})
+
 test('a device whose creation parameters differ is removed and made again; another MTU is only set', () => {
   const reborn = vxlan({
     form: { type: 'vxlan', vni: 1, port: 4789, local: ip('192.0.2.1'), parent: 'eth0', learning: false, gbp: false }
