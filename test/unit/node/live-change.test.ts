@@ -248,3 +248,19 @@ test('a configuration that changed while no weftd ran: nodes that use the earlie
   publishes(next, hostGwLease)
   await complete(next, 'weft-gw')
 })
+
+for (const [from, to] of [
+  [VXLAN, { Type: 'wireguard' }],
+  [VXLAN, { Type: 'udp' }],
+  [{ Type: 'ipip' }, VXLAN]
+] as const)
+  test(`${from.Type} to ${to.Type} is for a restart: one of them serves no nodes of the other`, async () => {
+    const scene = new Scene()
+    scene.file.configure(conf(from))
+    const network = await scene.join({ changeLookMs: 50 })
+    await using _ = scene
+    scene.file.configure(conf(to))
+    const said = await until(() => scene.detail('CONFIG_CHANGED'), 'the refusal')
+    assert.ok(said.includes(`${to === VXLAN ? 'ipip' : to.Type} can't reach nodes of both configurations`), said)
+    assert.equal(network.place?.backend.type, from.Type)
+  })

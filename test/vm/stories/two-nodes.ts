@@ -31,10 +31,10 @@ export class TwoNodes implements AsyncDisposable {
     this.pods = pods
   }
 
-  /** `underlay` makes of eth0, which each host has, the link that weftd is then told to use. */
+  /** `underlay` makes of eth0, which each host has, the link that weftd is then told to use. Without `backend` none. */
   static async start(options: {
     readonly iface: string
-    readonly backend: Json
+    readonly backend?: Json
     readonly underlay?: (host: Host, n: number, lab: Lab) => Promise<void>
     /** More flags of weftd. */
     readonly args?: readonly string[]
