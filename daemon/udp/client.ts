@@ -35,6 +35,8 @@ export class ProxyClient implements TunnelPort {
   #socket: TunnelSocket | undefined
   #connection: ProxyConnection | undefined
   #hasAsked = false
+  /** The one that takes over has been started. */
+  #isStarting = false
 
   private constructor(options: ProxyClientOptions, signal: AbortSignal) {
     this.#options = options
@@ -139,7 +141,10 @@ export class ProxyClient implements TunnelPort {
       'weftd udp-proxy is replaced'
     )
     if (start === undefined) void connection.request({ end: true })
-    else start(true)
+    else {
+      this.#isStarting = true
+      start(true)
+    }
   }
 
   /** Tells the proxy what it does not have. */
@@ -173,7 +178,8 @@ export class ProxyClient implements TunnelPort {
       this.#away('nobody answers')
       return undefined
     }
-    start(false)
+    if (!this.#isStarting) start(false)
+    this.#isStarting = false
     for (const end = performance.now() + STARTING; performance.now() < end && !this.#signal.aborted; ) {
       const connection = await this.#connect()
       if (connection !== undefined) return connection
