@@ -147,6 +147,20 @@ test('vxlan: both families of a peer are served, and only those that this node h
   assert.equal(backend.peer(dual, testNode()).length, 3)
 })
 
+test('vxlan: an IPv6 route leads to the link-local address of the MAC, whatever its bits are', () => {
+  const backend = backends.configure('vxlan', {})
+  for (const [VtepMAC, gateway] of [
+    ['96:04:53:43:ef:67', 'fe80::9404:53ff:fe43:ef67'],
+    ['00:00:00:00:00:01', 'fe80::200:ff:fe00:1'],
+    ['fe:ff:ff:ff:ff:fe', 'fe80::fcff:ffff:feff:fffe']
+  ]) {
+    const lease = { ...dual, backendData: { ...dual.backendData, 6: { VNI: 1, VtepMAC: VtepMAC ?? '' } } }
+    const [neighbour, , route] = lines(backend.peer(lease, dualStackNode())).slice(3)
+    assert.equal(neighbour, `neigh ${gateway} lladdr ${VtepMAC} dev weft6.1 nud permanent`)
+    assert.equal(route, `route fd00:0:0:2::/64 via ${gateway} dev weft6.1 proto 87`)
+  }
+})
+
 test('vxlan: the MAC that our lease publishes is kept, else it is derived from the node and stays the same', () => {
   const backend = backends.configure('vxlan', {})
   const published = (node: Node) => (backend.publish(node)[4] as { VtepMAC: string }).VtepMAC
