@@ -111,7 +111,8 @@ export class CommandRunner {
   }
 
   #touch(jobs: Iterable<string>): void {
-    if (this.#commands === undefined && this.#notes.peers.size === 0) return
+    const { start, peers } = this.#notes
+    if (this.#commands === undefined && start === undefined && peers.size === 0) return
     for (const job of jobs) {
       const text = job === START ? '' : JSON.stringify(this.#wanted(job) ?? null)
       // What has failed is not tried again before its pause is over, unless something else is wanted now.
@@ -164,7 +165,10 @@ export class CommandRunner {
 
   async #startStep(): Promise<Outcome> {
     const [place, commands] = [this.#place, this.#commands]
-    if (place === undefined || commands === undefined) return 'done'
+    if (place === undefined) return 'done'
+    // Usually done before the lease was taken; not for a place that another weftd's lease was resumed for.
+    await this.#start.begin(commands)
+    if (commands === undefined) return 'done'
     const fault = await this.#start.after(commands, ownEnvironment(place.node, networksOf(place.conf)))
     return fault === undefined ? 'done' : { fault }
   }

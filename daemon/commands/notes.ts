@@ -40,7 +40,7 @@ export class Notes {
       const key = name.replace(/\.json$/, '')
       const note = name === RUNNING ? undefined : this.#read(name)
       if (note === undefined) continue
-      if (name === START) this.#start = note as StartNote
+      if (name === START && isStartNote(note)) this.#start = note
       else if (parseLeaseKey(key) !== undefined && isPeerNote(note)) this.#peers.set(key, { ...note, key })
     }
   }
@@ -119,5 +119,33 @@ export class Notes {
   }
 }
 
-const isPeerNote = (note: object): note is PeerNote =>
-  'environment' in note && typeof note.environment === 'object' && 'input' in note && 'isSure' in note
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+const isEnvironment = (value: unknown): boolean =>
+  isObject(value) && Object.values(value).every((text) => typeof text === 'string')
+
+const isCommand = (value: unknown): boolean =>
+  value === undefined || (isObject(value) && typeof value.key === 'string' && typeof value.text === 'string')
+
+const isStartNote = (note: object): note is StartNote => {
+  const { before, printed, after, shutdown } = note as Partial<Record<keyof StartNote, unknown>>
+  const isText = (value: unknown) => value === undefined || typeof value === 'string'
+  return (
+    typeof before === 'string' &&
+    isText(printed) &&
+    (after === undefined || (isObject(after) && typeof after.text === 'string' && isEnvironment(after.environment))) &&
+    isCommand(shutdown)
+  )
+}
+
+const isPeerNote = (note: object): note is PeerNote => {
+  const { environment, input, added, removed, isSure } = note as Partial<Record<keyof PeerNote, unknown>>
+  return (
+    isEnvironment(environment) &&
+    typeof input === 'string' &&
+    isCommand(added) &&
+    isCommand(removed) &&
+    typeof isSure === 'boolean'
+  )
+}

@@ -47,14 +47,17 @@ export class StartCommands {
    * of another configuration did. Errors: COMMAND_FAILED, until its pause is over without another attempt.
    */
   before(commands: Commands | undefined): Promise<{ readonly printed?: string }> {
-    return this.#deps.executor.exclusively(async () => {
-      const { notes } = this.#deps
-      if (notes.start !== undefined && (commands === undefined || !this.isStarted(commands))) await this.undo()
-      if (commands === undefined) return {}
-      if (!this.isStarted(commands)) notes.noteStart(await this.#runBefore(commands.beforeLease))
-      const printed = notes.start?.printed
-      return printed === undefined ? {} : { printed }
-    })
+    return this.#deps.executor.exclusively(() => this.begin(commands))
+  }
+
+  /** The same within `exclusively`. */
+  async begin(commands: Commands | undefined): Promise<{ readonly printed?: string }> {
+    const { notes } = this.#deps
+    if (notes.start !== undefined && (commands === undefined || !this.isStarted(commands))) await this.undo()
+    if (commands === undefined) return {}
+    if (!this.isStarted(commands)) notes.noteStart(await this.#runBefore(commands.beforeLease))
+    const printed = notes.start?.printed
+    return printed === undefined ? {} : { printed }
   }
 
   async #runBefore(command: Command | undefined): Promise<{ readonly before: string; readonly printed?: string }> {

@@ -85,7 +85,10 @@ test('commands make direct routes; a killed weftd repeats nothing, and removes w
 
   await cluster.daemon(1).kill('SIGTERM')
   const [program, ...args] = weftdCommand()
-  const cleaned = await first.exec(program, [...args, 'clean', '--allow-extension'], { check: false })
+  const cleaned = await first.exec(program, [...args, 'clean', '--allow-extension'], {
+    check: false,
+    timeoutMs: 120_000
+  })
   assert.equal(cleaned.code, 0, cleaned.stderr)
   assert.deepEqual(
     (await routes()).filter((line) => line.startsWith('10.244.')),

@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { BACKENDS, registry } from '../../../daemon/backend/registry.ts'
 import { WeftError } from '../../../daemon/base/error.ts'
 import { until } from '../until.ts'
 import { CommandScene, leaseOf } from './runner-scene.ts'
@@ -212,6 +213,25 @@ test('another command before the lease undoes what the old configuration did, wi
   await scene.stop()
   await scene.start(into(scene, { PreStartupCommand: 'echo 2', SubnetAddCommand: 'echo new >>OUT' }))
   await has(scene, 'add 10.1.2.0/24 192.0.2.2 aa bb', 'remove 10.1.2.0/24 192.0.2.2 aa bb', 'down 10.244.1.0/24', 'new')
+})
+
+test('a running weftd that gets another backend undoes everything, and with the commands again it runs them', async () => {
+  await using scene = new CommandScene()
+  scene.put(SECOND)
+  await scene.start(
+    into(scene, { PreStartupCommand: 'echo pre >>OUT', SubnetAddCommand: ADD, SubnetRemoveCommand: REMOVE })
+  )
+  const [add, remove] = ['add 10.1.2.0/24 192.0.2.2 aa bb', 'remove 10.1.2.0/24 192.0.2.2 aa bb']
+  await has(scene, 'pre', add)
+  await scene.settled()
+  const { place } = scene
+  scene.runner.placed({ ...place, backend: registry(BACKENDS).configure('vxlan', {}) })
+  scene.put(SECOND)
+  await has(scene, 'pre', add, remove)
+  await until(() => notes(scene).length === 0, 'no notes')
+  scene.runner.placed(place)
+  scene.put(SECOND)
+  await has(scene, 'pre', add, remove, 'pre', add)
 })
 
 test('after the command at the end everything is run anew, and Weft leaves nothing behind', async () => {

@@ -31,6 +31,7 @@ export class CommandScene implements AsyncDisposable {
   ahead = 0
   onWanted: (keys: readonly string[]) => void = () => undefined
   runner!: CommandRunner
+  place!: Place
   #stop = new AbortController()
   #following: Promise<void> = Promise.resolve()
 
@@ -63,6 +64,7 @@ export class CommandScene implements AsyncDisposable {
       isConfirmed: true,
       lease: leaseOf('10.1.0.0/24', '192.0.2.1')
     }
+    this.place = place
     this.runner.placed(place)
     this.#following = this.runner.follow(this, () => this.trusts)
     // As Peers does after each place.

@@ -73,14 +73,22 @@ const FLANNELD_ANNOTATIONS = [
   ...['kube-subnet-manager', 'backend-type', 'backend-data', 'backend-v6-data', 'public-ip', 'public-ipv6'],
   ...['public-ip-overwrite', 'public-ipv6-overwrite', 'node-public-ip', 'node-public-ipv6']
 ]
+const FLANNELD_PLACES = [
+  ...['FLANNEL-POSTRTG', 'FLANNEL-FWD', 'flannel-ipv4', 'flannel-ipv6', 'postrtg', 'forward'],
+  ...['flannel.VNI', 'flannel-v6.VNI', '/healthz', '/readyz', 'NetworkUnavailable', 'READY=1'],
+  ...['/run/flannel/subnet.env', '/etc/kube-flannel/net-conf.json', '/run/xtables.lock', 'mk-docker-opts.sh'],
+  ...['/var/lib/cni/flannel', '/var/lib/cni/networks/cbr0', '10-flannel.conflist', 'kube-flannel-cfg']
+]
 
-test('each flag, variable, backend and annotation of flanneld has its row', () => {
+test('each flag, variable, backend, annotation, chain and file of flanneld has its row', () => {
   const flags = names('Flags').map(([flag = '']) => flag.replace('--', ''))
   assert.deepEqual(flags.sort(), FLANNELD_FLAGS.toSorted())
   assert.deepEqual(names('Environment variables').flat().sort(), FLANNELD_VARIABLES.toSorted())
   const types = names('Backends').filter(({ length }) => length === 1)
   assert.deepEqual(types.flat().sort(), FLANNELD_BACKENDS)
   assert.deepEqual(names('Annotations of a node').flat().sort(), FLANNELD_ANNOTATIONS.toSorted())
+  const places = ['Firewall', 'Devices and endpoints', 'Files and the CNI plugin'].flatMap(names).flat()
+  for (const place of FLANNELD_PLACES) assert.ok(places.includes(place), place)
 })
 
 test('flags of flanneld are flags of weftd', () => {
