@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { pino } from 'pino'
@@ -55,6 +55,28 @@ test('what --net-config-path holds when it is asked for counts, however often it
       writeFileSync(netConfigPath, `${text} `)
       assert.equal(await store.configuration(never), `${text} `, 'edited while the first was refused')
     }
+  }))
+
+test('a change of --net-config-path is told while it is watched, by a symbolic link that is replaced too', () =>
+  inFolder(async (path, netConfigPath) => {
+    const folder = dirname(netConfigPath)
+    writeFileSync(join(folder, 'first'), ONE)
+    symlinkSync(join(folder, 'first'), netConfigPath)
+    await using store = new EmbeddedStore({ path, netConfigPath }, deps)
+    await store.configuration(new AbortController().signal)
+    const stop = new AbortController()
+    const told: (string | undefined)[] = []
+    for await (const event of store.watch(stop.signal)) {
+      if (event.kind !== 'configuration') continue
+      told.push(event.text)
+      if (told.length === 2) stop.abort()
+      else {
+        writeFileSync(join(folder, 'second'), OTHER)
+        symlinkSync(join(folder, 'second'), join(folder, 'next'))
+        renameSync(join(folder, 'next'), netConfigPath)
+      }
+    }
+    assert.deepEqual(told, [ONE, OTHER])
   }))
 
 test('without that file the configuration of the lease file stays', () =>
