@@ -64,7 +64,9 @@ test('a node is taken over from flanneld and handed back: subnet, VTEP MAC, devi
   })
 
   // A reboot leaves neither flanneld's device nor subnet.env nor a remembered lease; its address comes from DHCP, and
-  // another one would come first now. The device is made anew, and gets another MAC, as with flanneld.
+  // another one would come first now. The device is made anew, and gets another MAC, as with flanneld. Until then the
+  // tunnel leads nowhere.
+  cluster.announce('UNDERLAY_LOST')
   await flanneld.stop()
   await first.sh(`ip link del flannel.1; rm -rf /run/flannel /run/weft
     ip addr change ${first.address}/24 dev eth0 valid_lft 9999 preferred_lft 9999
