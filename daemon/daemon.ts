@@ -303,9 +303,10 @@ const firewallOptions = (options: Options): FirewallOptions => ({
 
 /** Decides where masquerading and forwarding are, before a place is taken: no restart of weftd, no change of it. */
 async function chooseChains({ options, log }: DaemonDeps, core: Core): Promise<void> {
-  core.firewallKind = await chooseFirewall(options.firewall, missingMasquerade, log)
-  if (core.firewallKind === 'nftables') return
-  core.iptables = new IptablesFirewall({ reconciler: core.reconciler, options: firewallOptions(options), log })
+  const { kind, only } = await chooseFirewall(options.firewall, missingMasquerade, log)
+  core.firewallKind = kind
+  if (kind === 'nftables') return
+  core.iptables = new IptablesFirewall({ reconciler: core.reconciler, options: firewallOptions(options), only, log })
   core.running(core.iptables.follow(core.firewall.iptables(core.signal)))
 }
 

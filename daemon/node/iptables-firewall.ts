@@ -16,22 +16,27 @@ export type FirewallFlag = 'auto' | FirewallKind
 /** What the kernel lacks of NAT in nftables (kernel/nftables/nat-trial.ts). */
 type MissingNat = { readonly what: 'masquerade' | 'nat'; readonly why: string }
 
+/** `only`: the one iptables that can have the chains on this kernel, whichever the host uses. */
+export type FirewallChoice = { readonly kind: FirewallKind; readonly only?: IptablesTool }
+
 /** `missing`: what nftables lacks, asked only where it matters. */
 export async function chooseFirewall(
   flag: FirewallFlag,
   missing: () => Promise<MissingNat | undefined>,
   log: Log
-): Promise<FirewallKind> {
-  if (flag !== 'auto') return flag
+): Promise<FirewallChoice> {
+  if (flag !== 'auto') return { kind: flag }
   const found = await missing()
-  if (found === undefined) return 'nftables'
+  if (found === undefined) return { kind: 'nftables' }
   log.warn({ reason: found.why }, `nftables of this kernel lacks ${found.what}: iptables masquerades and forwards`)
-  return 'iptables'
+  // Without chains of type nat iptables-nft has no table nat.
+  return { kind: 'iptables', ...(found.what === 'nat' && { only: 'iptables-legacy' }) }
 }
 
 export type IptablesFirewallDeps = {
   readonly reconciler: Pick<Reconciler, 'want'>
   readonly options: FirewallOptions
+  readonly only?: IptablesTool | undefined
   readonly log: Log
 }
 
@@ -47,7 +52,8 @@ export class IptablesFirewall {
 
   /** Moves the chains whenever the host uses another iptables, until the iterable ends. */
   async follow(tools: AsyncIterable<IptablesTool>): Promise<void> {
-    for await (const tool of tools) {
+    for await (const used of tools) {
+      const tool = this.#deps.only ?? used
       this.#deps.log.info({ tool, before: this.#tool }, `masquerading and forwarding are chains of ${tool}`)
       this.#tool = tool
       await this.#update()

@@ -6,7 +6,9 @@ import { fileURLToPath } from 'node:url'
 import { iptablesChains } from '../../daemon/firewall/iptables-chains.ts'
 import { Firewall } from '../../daemon/kernel/nftables/firewall.ts'
 import { OwnIptables } from '../../daemon/kernel/nftables/iptables-own.ts'
+import { missingNat } from '../../daemon/kernel/nftables/nat-trial.ts'
 import type { FirewallChange } from '../../daemon/kernel/nftables/port.ts'
+import { NftSession } from '../../daemon/kernel/nftables/session.ts'
 import { difference } from '../../daemon/state/difference.ts'
 import { type IptablesTool, stateOf } from '../../daemon/state/object.ts'
 import { bring, cluster, ofWeft, own, subnet } from './firewall-keeper.ts'
@@ -138,6 +140,18 @@ for (const tool of TOOLS) {
     })
   })
 }
+
+test('what the kernel refuses of NAT in nftables is told apart: masquerading, or all of it', async () => {
+  const found = () => missingNat(() => new NftSession())
+  assert.equal(await found(), undefined)
+  // In place of a kernel without the modules: another chain of the name is in the way.
+  await sh('nft flush ruleset; nft add table inet try; nft add chain inet try c')
+  assert.equal((await found())?.what, 'masquerade')
+  await sh('nft flush ruleset; for f in inet ip; do nft add table $f try; nft add chain $f try c; done')
+  const { what, why } = (await found()) ?? {}
+  assert.equal(what, 'nat')
+  assert.match(String(why), /Operation not supported|File exists/)
+})
 
 describe('the iptables in use', () => {
   async function first(): Promise<IptablesTool | undefined> {

@@ -17,12 +17,14 @@ const placeWith = (subnet: string): Place =>
   }) as unknown as Place
 
 test('auto is nftables unless the kernel lacks something for it; a flag is never doubted', async () => {
-  const lacks = async () => ({ what: 'masquerade' as const, why: 'No such file or directory' })
+  const lacks = (what: 'masquerade' | 'nat') => async () => ({ what, why: 'No such file or directory' })
   const asked = () => assert.fail('asked the kernel')
-  assert.equal(await chooseFirewall('auto', async () => undefined, silent), 'nftables')
-  assert.equal(await chooseFirewall('auto', lacks, silent), 'iptables')
-  assert.equal(await chooseFirewall('nftables', asked, silent), 'nftables')
-  assert.equal(await chooseFirewall('iptables', asked, silent), 'iptables')
+  assert.deepEqual(await chooseFirewall('auto', async () => undefined, silent), { kind: 'nftables' })
+  assert.deepEqual(await chooseFirewall('auto', lacks('masquerade'), silent), { kind: 'iptables' })
+  const legacy = { kind: 'iptables', only: 'iptables-legacy' }
+  assert.deepEqual(await chooseFirewall('auto', lacks('nat'), silent), legacy)
+  assert.deepEqual(await chooseFirewall('nftables', asked, silent), { kind: 'nftables' })
+  assert.deepEqual(await chooseFirewall('iptables', asked, silent), { kind: 'iptables' })
 })
 
 test('chains wait for the kind of iptables, and move when the host uses another one or has another subnet', async () => {

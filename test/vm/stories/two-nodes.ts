@@ -41,15 +41,14 @@ export class TwoNodes implements AsyncDisposable {
   }): Promise<TwoNodes> {
     const lab = await Lab.start({ hosts: [2] })
     try {
-      for (const [index, host] of lab.hosts.entries()) await options.underlay?.(host, index + 1, lab)
+      for (const [index, host] of lab.hosts.entries()) await options.underlay(host, index + 1, lab)
       const config = join(lab.directory, 'net-conf.json')
       writeFileSync(config, JSON.stringify({ Network: '10.244.0.0/16', Backend: options.backend }))
       const args = [
         '--store=embedded',
         `--embedded-path=${join(lab.directory, 'leases.db')}`,
         `--net-config-path=${config}`,
-        `--iface=${options.iface}`,
-        ...(options.args ?? [])
+        `--iface=${options.iface}`
       ]
       // One after the other: with one lease file for all, each waits for the first transaction of the others, which is
       // slow here.
