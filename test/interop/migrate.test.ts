@@ -4,10 +4,12 @@ import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { APPLY, ROLLBACK } from '../../daemon/migrate/plan.ts'
 import { Cluster, linesOf, PREFIX, type Resident, reachEachOther } from '../lab/cluster.ts'
 import { CNI_BIN, CONFLIST, FlannelHost } from '../lab/flannel-host.ts'
 import { missingPeer } from '../lab/peers.ts'
 import { until } from '../lab/run.ts'
+import { weftctl } from '../lab/weftctl.ts'
 
 const skip = process.getuid?.() === 0 ? missingPeer('bin/flanneld') : 'needs root'
 const keeper = fileURLToPath(new URL('../lab/line-keeper.ts', import.meta.url))
@@ -96,3 +98,60 @@ for (const type of ['vxlan', 'host-gw']) {
     await old.del()
   })
 }
+
+test('killed at each step, either way: the same command again completes it, and no packet is lost', {
+  skip,
+  timeout: 300_000
+}, async () => {
+  const { cluster, here, there, identity } = await scene({ Backend: { Type: 'vxlan' } })
+  await using _cluster = cluster
+  const [old, doomed, far] = [
+    await here.pod(),
+    await here.pod([{ hostPort: 8080, containerPort: 7000, protocol: 'tcp' }]),
+    await there.pod()
+  ]
+  await reachEachOther([old, far])
+  const before = await identity()
+  const hostPorts = async () => (await here.host.exec('iptables-save', ['-t', 'nat'])).stdout.match(/CNI-DN-\w+/g) ?? []
+  assert.notEqual((await hostPorts()).length, 0)
+
+  const { lost } = await far.pod.pingDuring(old.address, async () => {
+    for (const step of APPLY) assert.ok(await here.killedAt('apply', step), step)
+    await here.migrated('rollback')
+    assert.deepEqual(await identity(), before, 'back from the middle')
+
+    await here.migrated('apply')
+    assert.equal(existsSync(here.host.path(CONFLIST)), false)
+    assert.notEqual((await hostPorts()).length, 0, 'host ports of before stay')
+    await doomed.del()
+    assert.deepEqual(await hostPorts(), [], 'and go with their pod')
+
+    for (const step of ROLLBACK.slice(0, -1)) assert.ok(await here.killedAt('rollback', step), step)
+    await here.migrated('rollback')
+  })
+  assert.deepEqual(lost, [])
+  assert.deepEqual(await identity(), before)
+  assert.equal(await here.flanneldRuns, true)
+  await reachEachOther([old, await here.pod(), far])
+})
+
+test('a plan without commands says what is missing, exits with 1, and apply then changes nothing', {
+  skip
+}, async () => {
+  const { cluster, here, identity } = await scene({ Backend: { Type: 'vxlan' } })
+  await using _cluster = cluster
+  const before = await identity()
+  for (const action of ['plan', 'apply']) {
+    const { code, stdout } = await weftctl(here.host, ['migrate', action])
+    assert.equal(code, 1)
+    assert.match(stdout, /--stop-flanneld=[\s\S]*--start-weftd=/)
+  }
+  const { stdout } = await here.migrate('plan', ['--json'])
+  const plan = JSON.parse(stdout) as {
+    readonly faults: unknown[]
+    readonly steps: readonly { readonly name: string }[]
+  }
+  assert.deepEqual([plan.faults, plan.steps.map(({ name }) => name)], [[], [...APPLY]])
+  assert.deepEqual(await identity(), before)
+  assert.equal(await here.flanneldRuns, true)
+})

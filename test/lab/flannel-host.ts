@@ -9,7 +9,7 @@ import type { Etcd } from './etcd.ts'
 import type { Host } from './host.ts'
 import { peersDirectory } from './peers.ts'
 import { until } from './run.ts'
-import { weftctl } from './weftctl.ts'
+import { weftctl, weftctlCommand } from './weftctl.ts'
 import { weftdCommand } from './weftd.ts'
 
 const plugins = fileURLToPath(new URL('../../dist/cni', import.meta.url))
@@ -75,12 +75,27 @@ export class FlannelHost {
   }
 
   /** `weftctl migrate` as an administrator of this host types it. */
-  migrate(action: 'plan' | 'apply' | 'rollback', more: readonly string[] = [], env: Record<string, string> = {}) {
+  migrate(action: 'plan' | 'apply' | 'rollback', more: readonly string[] = []) {
+    return weftctl(this.host, [...this.#words(action), ...more], { timeoutMs: 180_000 })
+  }
+
+  #words(action: string): readonly string[] {
     const commands = ['stop-flanneld', 'start-flanneld', 'start-weftd', 'stop-weftd'].map(
       (name) => `--${name}=/run/${name}`
     )
-    const directories = [`--cni-bin-dir=${CNI_BIN}`, `--cni-source-dir=${plugins}`]
-    return weftctl(this.host, ['migrate', action, ...commands, ...directories, ...more], { env, timeoutMs: 180_000 })
+    return ['migrate', action, ...commands, `--cni-bin-dir=${CNI_BIN}`, `--cni-source-dir=${plugins}`]
+  }
+
+  /** Begins it, and kills it with SIGKILL as soon as it says that a step begins; false if it ended before. */
+  async killedAt(action: 'apply' | 'rollback', step: string): Promise<boolean> {
+    const [program, ...words] = [...weftctlCommand(), ...this.#words(action)]
+    const process = this.host.spawn(program, words, { name: `migrate-${action}-${step}` })
+    const begins = () => process.text().includes(`${step} …`)
+    await until(() => begins() || process.ended !== undefined, { what: `${action} to begin ${step}`, everyMs: 2 })
+    const isKilled = process.ended === undefined
+    process.kill('SIGKILL')
+    await process.exited()
+    return isKilled
   }
 
   async migrated(action: 'apply' | 'rollback'): Promise<string> {
