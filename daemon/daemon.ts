@@ -108,7 +108,8 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   parts.use(await keepPods(pods, { options, log, metrics, reconciler: core.reconciler, running: core.running }, signal))
   await uninstallWhenDeleted(deps, core, pods, parts)
   parts.defer(async () => {
-    if (signal.aborted && existsSync(handedBackMark(options.stateDir))) await handBack(core.reconciler, log)
+    const mark = handedBackMark(options.stateDir)
+    if (signal.aborted && existsSync(mark)) await handBack(core.reconciler, mark, log)
   })
 
   const lastConfiguration = new LeaseFile(leaseFilePath(options.stateDir), log).lastConfiguration()

@@ -40,6 +40,12 @@ export const MIGRATE_FLAGS = {
     default: '/var/lib/cni/weft-migrate',
     help: 'directory of the record of a move, and of what it replaced, for the way back'
   },
+  manifests: {
+    group: 'migrate',
+    reader: text('DIR|FILE|URL'),
+    default: 'deploy/',
+    help: "kubectl weft migrate apply: Weft's manifests, as kubectl apply -f takes them"
+  },
   'subnet-file': {
     group: 'migrate',
     reader: text('FILE'),

@@ -1,26 +1,29 @@
 // `weftctl migrate`: moves this node from flanneld to weftd and back, or says what that would change.
 import { dirname } from 'node:path'
-import { readAnswer } from '../api/answers.ts'
-import type { PeersAnswer } from '../api/path-answers.ts'
 import { reasonOf, WeftError } from '../base/error.ts'
 import { printable, printableJson, printableValue } from '../base/printable.ts'
 import type { Facts } from '../migrate/facts.ts'
 import type { Move } from '../migrate/move.ts'
 import type { Plan } from '../migrate/plan.ts'
 import type { Asking, Lasting } from './command.ts'
-import { isLost, nameOf } from './peers.ts'
-import { readStatus } from './status.ts'
+import { reached } from './proof.ts'
 
-const ACTIONS = ['plan', 'apply', 'rollback'] as const
+/** The last two are what the command for a whole cluster runs in the pods of nodes. */
+const ACTIONS = ['plan', 'apply', 'rollback', 'apply-in-pod', 'rollback-in-pod'] as const
 
 export const migrate: Lasting = {
   about:
-    'move this node from flanneld to weftd while its pods run, or back; plan prints what would change and changes nothing; both can be repeated after a fault. docs/migrate.md has the whole story',
+    'move this node from flanneld to weftd while its pods run, or back; "kubectl weft migrate" moves a cluster, node by node. plan prints what would change and changes nothing; the others can be repeated after a fault (docs/migrate.md)',
   operands: [{ name: 'ACTION', oneOf: ACTIONS }],
   exits:
     '0 done, or nothing is missing for it; 1 something is missing (plan), or a step failed, and the last lines say how to go on or back',
   async run(asking) {
     const [action] = asking.operands
+    if (asking.kubectl !== undefined) {
+      const { migrateCluster } = await import('./migrate-cluster.ts')
+      return migrateCluster(asking, asking.kubectl)
+    }
+    if (action === 'apply-in-pod' || action === 'rollback-in-pod') return partInPod(asking, action)
     const { planOf } = await import('../migrate/plan.ts')
     const deps = await depsFor(asking)
     const facts = await deps.look()
@@ -33,6 +36,15 @@ export const migrate: Lasting = {
     }
     return carryOut(asking, plan, deps.move(facts))
   }
+}
+
+async function partInPod(asking: Asking, action: string): Promise<0> {
+  const { applyInPod, rollBackInPod } = await import('../migrate/in-pod.ts')
+  const { migrate: places, socket } = asking
+  const deadlineMs = places.wait * 1000
+  const node = { places, stateDir: dirname(socket), deadlineMs, weftdAnswers: () => answersOn(asking) }
+  await (action === 'apply-in-pod' ? applyInPod(node) : rollBackInPod(node))
+  return 0
 }
 
 async function depsFor(asking: Asking) {
@@ -134,18 +146,4 @@ async function proveWeftd({ ask, migrate: { ignoreLost }, out }: Asking, deadlin
       )
     await new Promise((resolve) => setTimeout(resolve, POLL))
   }
-}
-
-async function reached(ask: Asking['ask']): Promise<{ readonly waits: string; readonly lost: readonly string[] }> {
-  const { ready, conditions } = readStatus(await ask('status', []))
-  const [first] = conditions
-  if (!ready) return { waits: `is not ready: ${first?.sentence ?? 'it has no subnet yet'}`, lost: [] }
-  const answer = readAnswer<PeersAnswer>(await ask('peers', []), { node: 'string', key: 'string', peers: 'array' })
-  const ways = answer.peers.flatMap((peer) =>
-    peer.ways.filter(({ way }) => way === 'pods').map((way) => ({ name: nameOf(peer), way }))
-  )
-  const unasked = ways.filter(({ way }) => way.verdict === 'not-asked')
-  const pending = unasked.filter(({ way }) => way.text.startsWith('not asked yet'))
-  if (pending.length > 0) return { waits: `has not asked ${pending.map(({ name }) => name).join(', ')} yet`, lost: [] }
-  return { waits: '', lost: ways.filter(({ way }) => isLost(way)).map(({ name, way }) => `${name}: ${way.text}`) }
 }

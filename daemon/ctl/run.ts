@@ -136,10 +136,11 @@ export async function run(words: readonly string[], deps: Deps): Promise<Exit> {
 /** kubectl with the flags and the deadline of the command line. */
 const kubectlWith =
   ({ timeout, context }: Pick<Values, 'timeout' | 'context'>, runKubectl: KubectlProgram): Kubectl =>
-  (words) =>
+  (words, input) =>
     runKubectl(
       [`--request-timeout=${timeout}s`, ...(context ? ['--context', context] : []), ...words],
-      timeout * 1000 + GRACE
+      timeout * 1000 + GRACE,
+      input
     )
 
 /** Every node is asked as kubectl's plugin, unless --node names one. */

@@ -1,5 +1,6 @@
 // What weftd removes when it ends on a node that flanneld takes over again: rules that would drop packets once nobody
 // keeps their sets, and devices that only Weft has. Everything else stays for flanneld and for running pods.
+import { rmSync } from 'node:fs'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
 import type { Reconciler } from '../reconcile/reconciler.ts'
@@ -20,12 +21,16 @@ export function staysForFlanneld(object: KernelObject): boolean {
   return device === undefined || !OWN_DEVICE.test(device)
 }
 
-/** Never throws: what could not be removed is logged, and `weftd clean` removes it. */
-export async function handBack(reconciler: Pick<Reconciler, 'leave'>, log: Log): Promise<void> {
+/**
+ * `mark`: the file that asked for it, which a later weftd must not find. Never throws: what could not be removed is
+ * logged, and `weftd clean` removes it.
+ */
+export async function handBack(reconciler: Pick<Reconciler, 'leave'>, mark: string, log: Log): Promise<void> {
   try {
     const outcomes = await reconciler.leave(staysForFlanneld)
     const failed = outcomes.flatMap(({ error }) => (error === undefined ? [] : [reasonOf(error)]))
     if (failed.length > 0) log.error({ failed }, 'some rules could not be removed')
+    rmSync(mark, { force: true })
     log.info({}, 'handed back: routes, tunnel and pods stay as they are for flanneld')
   } catch (error) {
     log.error({ err: error }, `handing back failed: ${reasonOf(error)}`)

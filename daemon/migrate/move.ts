@@ -1,7 +1,7 @@
 // Carries out a plan step by step. Each step looks at what is there and may be repeated: a command that was killed at
 // any point is completed by the same command again, or undone by the other one.
 import { existsSync, rmSync, statSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { makeDirectory } from '../../ipam/files.ts'
 import { WeftError } from '../base/error.ts'
 import { replaceFile } from '../base/replace-file.ts'
@@ -46,7 +46,7 @@ export async function applyMove(move: Move): Promise<void> {
   const { settings } = settingsOf(facts, places)
   const record = recordOf(facts, flanneld)
   const steps: Readonly<Record<(typeof APPLY)[number], () => void | Promise<void>>> = {
-    record: () => keepOriginals(record, facts, places),
+    record: () => keepOriginals(record, facts.foreignPlugins, places),
     settings: () => writeSettings(settings, daemons),
     'stop-flanneld': async () => {
       rmSync(handedBackMark(move.stateDir), { force: true })
@@ -72,7 +72,7 @@ export async function rollBack(move: Move): Promise<void> {
   writeRecord(places.migrateDir, { ...record, direction: 'rollback', isComplete: false })
   const { flanneld } = record
   const steps: Readonly<Record<string, () => void | Promise<void>>> = {
-    'conflist-back': () => conflistBack(record, move),
+    'conflist-back': () => conflistBack(record, { ...move, deadlineMs: daemons.deadlineMs }),
     'plugins-back': () => pluginsBack(record, places),
     'stop-weftd': () => stopWeftd(daemons),
     'settings-away': removeSettings,
@@ -113,7 +113,7 @@ function recordOf({ record, conflist }: Facts, flanneld: KnownFlanneld): MoveRec
 }
 
 /** The list first: weftd takes its content from there. */
-function keepOriginals(record: MoveRecord, { foreignPlugins }: Facts, places: Places): void {
+export function keepOriginals(record: MoveRecord, foreignPlugins: readonly string[], places: Places): void {
   const { migrateDir, cniBinDir } = places
   makeDirectory(migrateDir, 0o700)
   const { conflist } = record
@@ -124,14 +124,18 @@ function keepOriginals(record: MoveRecord, { foreignPlugins }: Facts, places: Pl
   writeRecord(migrateDir, record)
 }
 
-function installOurs({ conflist }: MoveRecord, { cniSourceDir: from, cniBinDir: to }: Places): void {
+export function installOurs({ conflist }: MoveRecord, { cniSourceDir: from, cniBinDir: to }: Places): void {
   if (conflist === undefined) return
   for (const result of installPlugins({ from, to, replaceForeign: true }))
     if (result.kind === 'failed') throw result.error
 }
 
 /** Only once weftd has written its own list: the runtime must find one at any time. */
-async function moveConflist({ conflist }: MoveRecord, { cniConfDir }: Places, deadlineMs: number): Promise<void> {
+export async function moveConflist(
+  { conflist }: MoveRecord,
+  { cniConfDir }: Places,
+  deadlineMs: number
+): Promise<void> {
   if (conflist === undefined) return
   const ours = join(cniConfDir, CONFLIST_NAME)
   await until(() => existsSync(ours), {
@@ -143,21 +147,28 @@ async function moveConflist({ conflist }: MoveRecord, { cniConfDir }: Places, de
 }
 
 /** flannel's list sorts before Weft's, so that the runtime uses it from the moment that it is there. */
-async function conflistBack({ conflist }: MoveRecord, move: Move): Promise<void> {
-  const { places, stateDir, daemons } = move
+export async function conflistBack(
+  { conflist }: MoveRecord,
+  {
+    places,
+    stateDir,
+    deadlineMs,
+    weftdAnswers
+  }: Pick<Move, 'places' | 'stateDir' | 'weftdAnswers'> & { readonly deadlineMs: number }
+): Promise<void> {
   if (existsSync(stateDir)) replaceFile(handedBackMark(stateDir), Buffer.alloc(0), 0o600)
   if (conflist === undefined) return
   restore(keptConflist(places.migrateDir), conflist.path)
   const ours = join(places.cniConfDir, CONFLIST_NAME)
-  if (!(await move.weftdAnswers())) removeConflist(places.cniConfDir)
+  if (!(await weftdAnswers())) removeConflist(places.cniConfDir)
   await until(() => !existsSync(ours), {
     what: `weftd to remove ${ours}`,
     cure: 'look at its log (journalctl -u weftd), then run the same command again',
-    deadlineMs: daemons.deadlineMs
+    deadlineMs
   })
 }
 
-function pluginsBack({ plugins, conflist }: MoveRecord, { migrateDir, cniBinDir }: Places): void {
+export function pluginsBack({ plugins, conflist }: MoveRecord, { migrateDir, cniBinDir }: Places): void {
   if (conflist === undefined) return
   for (const name of plugins) restore(keptPlugin(migrateDir, name), join(cniBinDir, name))
   removePlugins(cniBinDir)
@@ -177,6 +188,3 @@ async function proveFlanneld({ subnetFile, facts, daemons }: Move): Promise<void
     deadlineMs: daemons.deadlineMs
   })
 }
-
-/** Where weftd's socket is. */
-export const stateDirOf = (socket: string): string => dirname(socket)

@@ -39,6 +39,10 @@ test('the guard of the tunnel and devices of Weft alone go; tunnel, bridge, masq
 test('a failure is logged and does not keep weftd from ending', async () => {
   const lines: string[] = []
   const log = { info: () => undefined, error: (_: object, text: string) => void lines.push(text) }
-  await handBack({ leave: () => Promise.reject(new Error('busy')) }, log as unknown as Parameters<typeof handBack>[1])
+  await handBack(
+    { leave: () => Promise.reject(new Error('busy')) },
+    '/nonexistent/mark',
+    log as unknown as Parameters<typeof handBack>[2]
+  )
   assert.deepEqual(lines, ['handing back failed: busy'])
 })
