@@ -17,7 +17,7 @@ const plugins = fileURLToPath(new URL('../../dist/cni', import.meta.url))
 export const CNI_BIN = '/run/cni-bin'
 export const CONFLIST = '/etc/cni/net.d/10-flannel.conflist'
 /** With the white space and the order of flannel's published manifest: its bytes must come back. */
-const LIST = `{
+export const LIST = `{
   "name": "cbr0",
   "cniVersion": "0.3.1",
   "plugins": [
