@@ -30,6 +30,10 @@ export const migrate: Lasting = {
     const direction = action === 'plan' ? (facts.record === undefined ? 'apply' : 'rollback') : action
     const plan = planOf(direction === 'rollback' ? 'rollback' : 'apply', facts, asking.migrate, asking.migrate)
     if (action === 'plan') return print(asking, plan)
+    if (action === 'rollback' && isBack(facts)) {
+      asking.out('this node runs flanneld; there is nothing to take back\n')
+      return 0
+    }
     if (plan.faults.length > 0) {
       print({ ...asking, json: false }, plan)
       return 1
@@ -37,6 +41,10 @@ export const migrate: Lasting = {
     return carryOut(asking, plan, deps.move(facts))
   }
 }
+
+/** A rollback that was killed after its last step. */
+const isBack = ({ record, flanneldPids, weftdAnswers }: Facts): boolean =>
+  record === undefined && flanneldPids.length > 0 && !weftdAnswers
 
 async function partInPod(asking: Asking, action: string): Promise<0> {
   const { applyInPod, rollBackInPod } = await import('../migrate/in-pod.ts')

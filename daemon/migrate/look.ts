@@ -1,5 +1,6 @@
 // Looks at a node: flanneld's process, unit and settings, its files, devices, list, pods and firewall. Changes nothing.
 import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { formatPrefix, parseIp, perFamily } from '../../ipam/address.ts'
 import { contentOf, ifThere } from '../../ipam/files.ts'
@@ -110,14 +111,16 @@ function subnetIn(path: string): ReturnType<typeof parseSubnetEnv> | undefined {
   }
 }
 
+/** From /proc and the kernel, not from /sys, which may show another network namespace. */
 function devices(): readonly FlannelDevice[] {
   const { flannelDevice } = registry(BACKENDS)
-  return readdirSync('/sys/class/net')
-    .filter((name) => name.startsWith('flannel'))
+  const addresses = networkInterfaces()
+  return [...textOf('/proc/self/net/dev').matchAll(/^\s*(flannel[^:\s]*):/gm)]
+    .map(([, name = '']) => name)
     .sort()
     .map((name) => {
-      const mac = textOf(`/sys/class/net/${name}/address`).trim()
       const known = flannelDevice(name)
+      const mac = addresses[name]?.[0]?.mac ?? ''
       return { name, mac, ...(known && { backend: known.backend }), outlivesFlanneld: known?.outlivesFlanneld ?? false }
     })
 }
