@@ -1,5 +1,6 @@
 // Puts the daemon's parts together in the order of their dependencies: kernel, reconciler, pods, store, peers,
 // membership, servers; and ends them.
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { DEFAULT_ADMIN_CHAIN, DEFAULT_BRIDGE } from '../plugins/attachment.ts'
 import { controlVerbs } from './api/control.ts'
@@ -24,8 +25,9 @@ import { Firewall } from './kernel/nftables/firewall.ts'
 import { DaemonSetWatch, daemonSetEvents } from './kube/daemonset.ts'
 import { leaseKey } from './lease/lease.ts'
 import type { Store } from './lease/store.ts'
-import { conflistRecord, keepConflist } from './lifecycle/conflist-file.ts'
+import { conflistRecord, handedBackMark, keepConflist } from './lifecycle/conflist-file.ts'
 import { reportFlanneld } from './lifecycle/flanneld.ts'
+import { handBack } from './lifecycle/hand-back.ts'
 import { withPrivileges } from './lifecycle/privileges.ts'
 import { ServiceManager } from './lifecycle/service-manager.ts'
 import { lockSingleInstance } from './lifecycle/single-instance.ts'
@@ -116,6 +118,10 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   const pods = podContext(deps, core)
   parts.use(await keepPods(pods, { options, log, metrics, reconciler: core.reconciler, running: core.running }, signal))
   await uninstallWhenDeleted(deps, core, pods, parts)
+  parts.defer(async () => {
+    const mark = handedBackMark(options.stateDir)
+    if (signal.aborted && existsSync(mark)) await handBack(core.reconciler, mark, log)
+  })
 
   const lastConfiguration = new LeaseFile(leaseFilePath(options.stateDir), log).lastConfiguration()
   const storeDeps = { log, report: health, lastConfiguration }
@@ -153,8 +159,9 @@ export async function runDaemon(deps: DaemonDeps, signal: AbortSignal): Promise<
   core.running(joined.then(() => store.announce?.()))
   const { cniConfDir: directory, cniConfSource: source } = options
   const record = conflistRecord(options.stateDir)
+  const handedBack = handedBackMark(options.stateDir)
   if (directory !== undefined)
-    core.running(joined.then(() => keepConflist({ directory, source, record, health, log }, signal)))
+    core.running(joined.then(() => keepConflist({ directory, source, record, handedBack, health, log }, signal)))
   new SilentPeers({ ...core, health, now: Date.now }).follow()
   core.running(joined.then(() => probes.pathMtu.follow(signal)))
   core.running(joined.then(() => probes.follow(signal)))

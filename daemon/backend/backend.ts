@@ -125,6 +125,11 @@ export type Backend<Config> = {
    * restarted weftd has none yet.
    */
   recognises(device: Device): Recognised | undefined
+  /**
+   * The device that flanneld makes for this backend, by name, and whether it stays when flanneld ends: what a node that
+   * is moved loses. Absent where it makes none.
+   */
+  readonly flannelDevice?: { readonly name: RegExp; readonly outlivesFlanneld: boolean }
   /** Absent for a backend without one. `node.secret` has its value. */
   readonly secret?: HostSecret
   /** Absent for a backend without a port of its own. */

@@ -31,6 +31,8 @@ export type Registry = {
   readonly needs: readonly { readonly type: string; readonly oneOf: readonly (readonly Feature[])[] }[]
   /** Whose device this is by any backend, whichever is configured: devices of the previous backend are found too. */
   readonly recognises: Recognises
+  /** The backend whose device flanneld gives this name; `undefined` for all other devices. */
+  flannelDevice(name: string): { readonly backend: string; readonly outlivesFlanneld: boolean } | undefined
   /** What the lease's own backend says, whichever is configured here. */
   claims(lease: Lease): readonly Claim[]
   /** The same for our device among `links`: with another backend than before our lease is still found. */
@@ -62,6 +64,10 @@ export function registry(
       }
       return undefined
     },
+    flannelDevice: (name) =>
+      backends.flatMap(({ type, flannelDevice }) =>
+        flannelDevice?.name.test(name) ? [{ backend: type, outlivesFlanneld: flannelDevice.outlivesFlanneld }] : []
+      )[0],
     claims: (lease) => byType.get(typeOf(lease))?.claims(lease) ?? [],
     namesOurDevice: (lease, links) => byType.get(typeOf(lease))?.namesOurDevice(lease, links) ?? false,
     namesAnotherDevice: (lease, links) => byType.get(typeOf(lease))?.namesAnotherDevice(lease, links) ?? false

@@ -181,6 +181,8 @@ export const vxlan = {
   own: (node: Node, config: VxlanConfig): readonly KernelObject[] =>
     perFamily(node.subnet).flatMap(([family, subnet]) => ownVtep(node, config, family, subnet)),
 
+  flannelDevice: { name: /^flannel(-v6)?\.\d+$/, outlivesFlanneld: true },
+
   /** The VTEP's, flanneld's too. */
   held: (subnet: Prefix): Ip => subnet.ip,
   heldByAll: true,

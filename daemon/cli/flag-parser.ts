@@ -153,6 +153,7 @@ function every(texts: Texts, item: Reader<string>): readonly string[] | undefine
 export const variableOf = (prefix: string, name: string): string =>
   `${prefix}${name.toUpperCase().replaceAll('-', '_')}`
 
+type Environment = Readonly<Record<string, string | undefined>>
 type Source = { readonly texts: readonly string[]; readonly from: string }
 
 /**
@@ -166,13 +167,7 @@ export function parseFlags<F extends Flags>(
   argv: readonly string[],
   env: Readonly<Record<string, string | undefined>>
 ): Parsed<F> | { readonly errors: readonly WeftError[] } {
-  const { sources, errors } = fromArguments(flags, argv)
-  for (const name of Object.keys(flags)) {
-    const variable = prefixes.map((prefix) => variableOf(prefix, name)).find((candidate) => env[candidate])
-    if (variable !== undefined && !sources.has(name))
-      sources.set(name, { texts: [env[variable] ?? ''], from: variable })
-  }
-  dropEmpty(flags, sources)
+  const { sources, errors } = written(flags, prefixes, argv, env)
   const values: Record<string, unknown> = {}
   for (const [name, flag] of Object.entries(flags)) {
     const source = sources.get(name)
@@ -191,6 +186,28 @@ export function parseFlags<F extends Flags>(
       return why === undefined ? [] : [`${from} has no effect: ${why}`]
     })
   }
+}
+
+function written(flags: Flags, prefixes: readonly string[], argv: readonly string[], env: Environment) {
+  const { sources, errors } = fromArguments(flags, argv)
+  for (const name of Object.keys(flags)) {
+    const variable = prefixes.map((prefix) => variableOf(prefix, name)).find((candidate) => env[candidate])
+    if (variable !== undefined && !sources.has(name))
+      sources.set(name, { texts: [env[variable] ?? ''], from: variable })
+  }
+  dropEmpty(flags, sources)
+  return { sources, errors }
+}
+
+/** What a command line and an environment set, as it was written: the texts by the flag's name. Errors: unknown flags. */
+export function writtenTexts(
+  flags: Flags,
+  prefixes: readonly string[],
+  argv: readonly string[],
+  env: Environment
+): { readonly texts: ReadonlyMap<string, readonly string[]>; readonly errors: readonly WeftError[] } {
+  const { sources, errors } = written(flags, prefixes, argv, env)
+  return { texts: new Map([...sources].map(([name, { texts }]) => [name, texts])), errors }
 }
 
 /**

@@ -3,7 +3,8 @@
 
 import { WeftError } from '../base/error.ts'
 import { nearest } from '../base/nearest.ts'
-import type { Flags } from '../cli/flag-parser.ts'
+import type { Flags, Values } from '../cli/flag-parser.ts'
+import type { MIGRATE_FLAGS } from '../cli/migrate-flags.ts'
 import type { Kubectl } from './remote.ts'
 
 /** A word that follows the command's name. */
@@ -44,8 +45,15 @@ export type Lasting = Described & {
 
 /** What a lasting command has to ask with. */
 export type Asking = {
+  readonly operands: readonly string[]
   readonly port: number
   readonly json: boolean
+  /** Of weftd, on this machine. */
+  readonly socket: string
+  /** Of this process, for programs that migrate runs. */
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** The flags of migrate. */
+  readonly migrate: Values<typeof MIGRATE_FLAGS>
   /** The weftd of this machine, or the one that --node names. */
   ask(question: string, args: readonly string[]): Promise<unknown>
   /** Where every node of the cluster is asked. */

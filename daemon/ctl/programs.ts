@@ -2,6 +2,7 @@
 import { defaultSocketPath } from '../../plugins/protocol.ts'
 import { type Flags, text, toggle, whole } from '../cli/flag-parser.ts'
 import { GROUPS, PREFIXES, FLAGS as WEFTD_FLAGS } from '../cli/flag-table.ts'
+import { MIGRATE_FLAGS } from '../cli/migrate-flags.ts'
 import type { Described, Program } from './command.ts'
 
 export const WEFTCTL_FLAGS = {
@@ -31,7 +32,8 @@ export const WEFTCTL_FLAGS = {
   },
   json: { group: 'flags', reader: toggle, default: 'false', help: 'print the answer as JSON' },
   help: { group: 'flags', reader: toggle, default: 'false', help: 'print this text' },
-  version: { group: 'flags', reader: toggle, default: 'false', help: 'print the version' }
+  version: { group: 'flags', reader: toggle, default: 'false', help: 'print the version' },
+  ...MIGRATE_FLAGS
 } as const satisfies Flags
 
 export const WEFTCTL_PREFIXES = ['WEFTCTL_'] as const
@@ -82,11 +84,11 @@ export const weftctl = (commands: Readonly<Record<string, Described>>): Program 
   aliases: ['kubectl-weft'],
   about: 'ask the weftd of this node for its state, what is wrong, and why',
   description: [
-    'weftctl asks the weftd of this node through its socket and changes nothing. It prints tables, or JSON with --json.',
+    'weftctl asks the weftd of this node through its socket. It prints tables, or JSON with --json. Only migrate apply and migrate rollback change anything.',
     'Installed as kubectl-weft in a directory of PATH, it is also "kubectl weft". With --node it asks the weft pod of that node through kubectl exec; "kubectl weft why pod NAMESPACE/NAME" needs no --node.'
   ],
   flags: WEFTCTL_FLAGS,
-  groups: { flags: 'Flags' },
+  groups: { flags: 'Flags', migrate: 'Flags of migrate' },
   prefixes: WEFTCTL_PREFIXES,
   commands,
   exits: [

@@ -3,7 +3,8 @@ import { WeftError } from '../base/error.ts'
 
 /** Runs kubectl to its end or its deadline; `exit` is undefined when it could not be run or did not end. */
 export type Kubectl = (
-  words: readonly string[]
+  words: readonly string[],
+  input?: string
 ) => Promise<{ readonly exit: number | undefined; readonly stdout: string; readonly stderr: string }>
 
 /** Labels of the pods of deploy/. */

@@ -20,6 +20,7 @@ import { completion, SHELLS } from './completion.ts'
 import { diff } from './diff.ts'
 import type { KubectlProgram } from './kubectl.ts'
 import { manualPage } from './manual.ts'
+import { migrate } from './migrate.ts'
 import { nodes } from './nodes.ts'
 import { page } from './page.ts'
 import { peers } from './peers.ts'
@@ -34,7 +35,7 @@ import { why } from './why.ts'
 export const COMMANDS: Readonly<Record<string, Command>> = { status, nodes, peers, pods, diff, changes, why, check }
 
 /** Commands that ask by themselves. */
-export const LASTING: Readonly<Record<string, Lasting>> = { page }
+export const LASTING: Readonly<Record<string, Lasting>> = { page, migrate }
 
 export type Deps = {
   readonly env: Readonly<Record<string, string | undefined>>
@@ -122,7 +123,7 @@ export async function run(words: readonly string[], deps: Deps): Promise<Exit> {
   }
   if ('print' in command) return print(deps, command.print(operands))
   try {
-    if ('run' in command) return await command.run(asking(parsed.values, deps))
+    if ('run' in command) return await command.run(asking(operands, parsed.values, deps))
     const answer = await answerTo(name, operands, parsed.values, deps)
     const { text, exit } = readBy(command, answer, operands, parsed.values.json)
     deps.out(text)
@@ -135,17 +136,18 @@ export async function run(words: readonly string[], deps: Deps): Promise<Exit> {
 /** kubectl with the flags and the deadline of the command line. */
 const kubectlWith =
   ({ timeout, context }: Pick<Values, 'timeout' | 'context'>, runKubectl: KubectlProgram): Kubectl =>
-  (words) =>
+  (words, input) =>
     runKubectl(
       [`--request-timeout=${timeout}s`, ...(context ? ['--context', context] : []), ...words],
-      timeout * 1000 + GRACE
+      timeout * 1000 + GRACE,
+      input
     )
 
 /** Every node is asked as kubectl's plugin, unless --node names one. */
-function asking(values: Flagged<typeof FLAGS>, deps: Deps): Asking {
-  const { isPlugin = false, kubectl, out, stopped = () => new AbortController().signal } = deps
+function asking(operands: readonly string[], values: Flagged<typeof FLAGS>, deps: Deps): Asking {
+  const { env, isPlugin = false, kubectl, out, stopped = () => new AbortController().signal } = deps
   return {
-    ...{ port: values.port, json: values.json, out, stopped },
+    ...{ env, operands, port: values.port, json: values.json, socket: values.socket, migrate: values, out, stopped },
     ask: (question, args) => answerTo(question, args, values, { ...deps, isPlugin: false }),
     ...(isPlugin && kubectl && values.node === undefined && { kubectl: kubectlWith(values, kubectl) })
   }

@@ -104,6 +104,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     recheck: (why) => observers.forEach((observer) => void observer.wantDump(why)),
     apply: (changes) => applyChanges(changes, target),
     removeTables: () => nft.removeTables(),
+    removeOtherChains: (names) => nft.removeOtherChains(names),
     sandbox: async (path, mayBeOwn = false) => openSandbox(path, { log, lanes, host: requests }, mayBeOwn),
     runs: (device, milliseconds) => carriers.runs(device, milliseconds),
     ...deviceLookups(requests),

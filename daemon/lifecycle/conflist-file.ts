@@ -28,6 +28,8 @@ export type ConflistDeps = {
   readonly source?: string | undefined
   /** Where our part of the list is remembered, so that the next weftd can tell it from what others have added. */
   readonly record: string
+  /** While this file exists, the list is not written, and removed. */
+  readonly handedBack?: string
   readonly health: Pick<Health, 'blocking' | 'raise' | 'clear'>
   readonly log: Log
   /** Milliseconds between two checks without a notification. */
@@ -52,6 +54,9 @@ const LARGEST = 1 << 20
 
 /** Where `record` is, in the state directory. */
 export const conflistRecord = (stateDir: string): string => join(stateDir, CONFLIST_NAME)
+
+/** While this file is there, flannel's own list is used again: `weftctl migrate rollback` makes it. */
+export const handedBackMark = (stateDir: string): string => join(stateDir, 'handed-back')
 
 /**
  * Writes the list once no condition blocks ADD, and maintains it until the signal. It stays when weftd ends: until its
@@ -109,13 +114,21 @@ class Conflist implements Disposable {
 
   /** Writes the list if it differs; a sentence when another program had replaced or deleted it. */
   check(): string | undefined {
-    const { directory, source } = this.#deps
+    const { directory, source, handedBack } = this.#deps
+    if (handedBack !== undefined && existsSync(handedBack)) return this.#handBack(directory)
     if (source !== undefined) this.#watch(dirname(source))
     const wanted = this.#wanted()
     const undone = wanted === undefined ? undefined : this.#write(wanted)
     this.#watch(directory)
     this.#reportShadowing(networkOf(wanted ?? this.#ours ?? ''))
     return undone
+  }
+
+  #handBack(directory: string): undefined {
+    const path = removeConflist(directory, this.#deps.record)
+    if (path !== undefined) this.#deps.log.info({ path }, "removed: flannel's own list is used again")
+    this.#left = undefined
+    this.#watch(directory)
   }
 
   #reportShadowing(network: string): void {

@@ -146,6 +146,12 @@ export function delegatesToUs(text: string, network: string): boolean {
 /** A list, its plugin, that one's delegate (a list), and the delegate's plugin. */
 const DEEPEST = 4
 
+/** The network and the plugins of a list, in their order; empty for what is no list. */
+export function namedList(list: string | undefined): { readonly network: string; readonly types: readonly string[] } {
+  const { name, plugins } = parsed(list)
+  return { network: typeof name === 'string' ? name : '', types: plugins.map(typeOf) }
+}
+
 /** The name of the network in a list. */
 export const networkOf = (list: string): string => {
   const { name } = parsed(list)

@@ -69,6 +69,13 @@ function installed({ from, to, replaceForeign }: InstallOptions, name: string, p
   return { kind: found ? 'replaced' : 'installed', path, sum }
 }
 
+/** Names of Weft's plugins that are other programs' executables in this directory, those of them that exist. */
+export const foreignPlugins = (directory: string): readonly string[] =>
+  pluginTypes.filter((name) => {
+    const found = fileAt(join(directory, name))
+    return found !== undefined && !isOurs(found.content)
+  })
+
 const sourceMissing = (from: string): WeftError =>
   new WeftError(
     'INSTALL_FAILED',

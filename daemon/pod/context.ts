@@ -46,7 +46,7 @@ export type Step = 'total' | 'queue' | 'sandbox' | 'reserve' | 'host' | 'inside'
 export type Verb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS' | 'VERSION'
 
 export type PodContext = {
-  readonly kernel: Pick<Kernel, 'sandbox' | 'runs' | 'exists' | 'routeTo' | 'filtersVlans'>
+  readonly kernel: Pick<Kernel, 'sandbox' | 'runs' | 'exists' | 'routeTo' | 'filtersVlans' | 'removeOtherChains'>
   readonly host: HostState
   readonly attachments: Attachments
   readonly networks: Networks

@@ -9,6 +9,7 @@ import { throwAll } from './all-steps.ts'
 import type { PodContext } from './context.ts'
 import { disconnect } from './disconnect.ts'
 import { openSandbox } from './netns.ts'
+import { masqueradeChain, removeReferenceChain } from './reference-rules.ts'
 import { release } from './release.ts'
 import { timed } from './timing.ts'
 
@@ -54,7 +55,9 @@ async function detach(context: PodContext, attachment: Attachment): Promise<void
  */
 async function removeForeign(context: PodContext, attachment: Attachment, reservations: Reservations): Promise<void> {
   const held: readonly Ip[] = await reservations.of(attachment)
-  if (held.length === 0 || attachment.sandbox === undefined) return
+  if (held.length === 0) return
+  await removeReferenceChain(context, masqueradeChain(attachment), attachment.because)
+  if (attachment.sandbox === undefined) return
   let sandbox: Awaited<ReturnType<PodContext['kernel']['sandbox']>>
   try {
     sandbox = await openSandbox(context, attachment)

@@ -86,6 +86,11 @@ export interface Kernel extends AsyncDisposable {
    */
   removeTables(): Promise<readonly string[]>
   /**
+   * Removes chains of other programs by their names, with the rules that jump there, from nftables and from iptables on
+   * nftables; those that do not exist are no error. Errors: the kernel's complaint; nothing is removed then.
+   */
+  removeOtherChains(names: readonly string[]): Promise<void>
+  /**
    * Opens the namespace at `path` (a file on nsfs). Errors: it does not exist, is not a network namespace, or is the
    * daemon's own, which is not allowed.
    */

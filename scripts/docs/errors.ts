@@ -100,6 +100,14 @@ export const ERRORS: Readonly<Record<string, readonly [means: string, cure: stri
     'end the process if it hangs; `lslocks` names it'
   ],
   LOOPBACK_FOREIGN: ['`lo` of the container has an address that is not a loopback address', 'remove that address'],
+  MIGRATE_FAILED: [
+    'a step of `weftctl migrate` failed; the steps before it are done, and none after it',
+    'correct what the error says, then run the same command again, or go back with `weftctl migrate rollback`'
+  ],
+  MIGRATE_UNPROVEN: [
+    'a node that was moved is not ready, or does not reach all others',
+    '`weftctl status` and `weftctl peers` say why; then run the same command again, or `weftctl migrate rollback`; `--ignore-lost` where those nodes are down'
+  ],
   NETLINK_MALFORMED: ['the kernel sent a message that cannot be parsed', 'report it with `uname -r`'],
   NFTABLES_MISSING: [
     'the library libnftables cannot be loaded or gives no context',

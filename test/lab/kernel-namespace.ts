@@ -33,6 +33,7 @@ const noFirewall: FirewallPort = {
   read: async () => [],
   apply: async (changes) => changes.map((change) => ({ change, error: new Error('not here') })),
   removeTables: async () => [],
+  removeOtherChains: async () => undefined,
   changes: async function* () {},
   [Symbol.asyncDispose]: async () => undefined
 }

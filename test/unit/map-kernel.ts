@@ -102,6 +102,12 @@ export class MapKernel implements Kernel {
     return Promise.reject(new Error('this kernel has no namespaces'))
   }
 
+  /** In order, of all calls. */
+  readonly otherChains: string[] = []
+  async removeOtherChains(names: readonly string[]): Promise<void> {
+    this.otherChains.push(...names)
+  }
+
   removeTables(): Promise<readonly string[]> {
     for (const [key, object] of this.objects) if (object.kind.startsWith('nft-')) this.change(undefined, key)
     return Promise.resolve([])

@@ -18,6 +18,7 @@ import { followIptables } from './iptables-in-use.ts'
 import { LegacyIptables } from './iptables-legacy.ts'
 import { OwnIptables } from './iptables-own.ts'
 import { listenToNftables, type Notified } from './notification.ts'
+import { otherChains, removeOtherChains } from './other-chains.ts'
 import type { FirewallChange, FirewallPort } from './port.ts'
 import { acceptsIn, familiesOfOwn, readOwn } from './read-tables.ts'
 import { NftSession } from './session.ts'
@@ -178,6 +179,12 @@ export class Firewall implements FirewallPort {
     } catch (error) {
       return [reasonOf(error)]
     }
+  }
+
+  /** See FirewallPort. */
+  removeOtherChains(names: readonly string[]): Promise<void> {
+    const wanted = { isTable: () => false, isChain: (name: string) => names.includes(name) }
+    return this.#nft.exclusive(async (run) => removeOtherChains(run, await otherChains(run, wanted)))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -25,6 +25,8 @@ export interface FirewallPort extends AsyncDisposable {
   apply(changes: readonly Change[]): Promise<readonly Outcome[]>
   /** See Kernel.removeTables. */
   removeTables(): Promise<readonly string[]>
+  /** See Kernel.removeOtherChains. */
+  removeOtherChains(names: readonly string[]): Promise<void>
   /**
    * Changes from this call on (subscribed at once, not at the first `next`), until the signal. Ends without an error
    * when the signal fires.

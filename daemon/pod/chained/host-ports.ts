@@ -12,11 +12,12 @@ import {
   translatedPods,
   translationBase
 } from '../../firewall/host-ports.ts'
-import { elementComment } from '../../state/host-port.ts'
+import { elementComment, elementsOf } from '../../state/host-port.ts'
 import { failureIn } from '../../state/kernel.ts'
 import { type KernelObject, type Link, linkNamed } from '../../state/object.ts'
 import { differencesIn, refuseDifferences } from '../check.ts'
 import type { PodContext } from '../context.ts'
+import { hostPortChain, removeReferenceChain } from '../reference-rules.ts'
 import { releaseOwned } from './ownership.ts'
 
 /** Errors: PORT_TAKEN, ADDRESS_MISSING, the kernel's; nothing is left behind then. */
@@ -55,7 +56,11 @@ export async function checkPorts(
 
 /** Ports that were never mapped are no error. */
 export async function unmapPorts(context: PodContext, attachment: ChainedAttachment): Promise<void> {
-  await releaseOwned(context, portMark(attachment))
+  const mark = portMark(attachment)
+  // Mapped by the reference's portmap, before Weft.
+  const isForeign = attachment.hostPorts !== undefined && elementsOf(mark, context.host.observed).length === 0
+  await releaseOwned(context, mark)
+  if (isForeign) await removeReferenceChain(context, hostPortChain(attachment), attachment.because)
 }
 
 type Wanted = { readonly shared: readonly KernelObject[]; readonly own: readonly KernelObject[] }

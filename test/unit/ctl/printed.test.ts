@@ -47,7 +47,7 @@ test('bash completes commands, their words and flags, wherever flags stand', asy
   const offered = (...words: readonly string[]) => offeredByBash(script, 'weftctl', ...words)
   assert.deepEqual(offered('n'), ['nodes'])
   assert.deepEqual(offered(''), [
-    ...['status', 'nodes', 'peers', 'pods', 'diff', 'changes', 'why', 'check', 'page', 'completion', 'man']
+    ...['status', 'nodes', 'peers', 'pods', 'diff', 'changes', 'why', 'check', 'page', 'migrate', 'completion', 'man']
   ])
   assert.deepEqual(offered('why', ''), ['pod', 'node', 'address'])
   assert.deepEqual(offered('why', 'pod', 'x', ''), ['to'])

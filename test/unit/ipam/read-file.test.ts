@@ -269,6 +269,8 @@ const OTHERS: Readonly<Record<string, string>> = {
   'daemon/lifecycle/flanneld.ts': '/proc/PID/comm',
   'daemon/lifecycle/leftovers.ts': '/proc/sys',
   'daemon/main.ts': 'writes /proc/self/comm',
+  'daemon/migrate/firewall.ts': '/proc/net',
+  'daemon/migrate/look.ts': '/proc/PID',
   'daemon/stores/embedded/file.ts': 'makes the database, after it was seen to be a regular file',
   'daemon/os/flock.ts': 'locks: opened with O_NONBLOCK, never read; /proc/locks',
   'daemon/os/process.ts': '/proc',

@@ -31,7 +31,8 @@ export const podContext = (over: Partial<PodContext> = {}): PodContext => ({
     runs: async () => true,
     exists: () => false,
     routeTo: async () => undefined,
-    filtersVlans: async () => true
+    filtersVlans: async () => true,
+    removeOtherChains: async () => undefined
   },
   host: stillHost(),
   attachments: new Attachments(),

@@ -1,0 +1,48 @@
+// What weftd removes when flanneld takes its node over again, and what stays.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { handBack, staysForFlanneld } from '../../../daemon/lifecycle/hand-back.ts'
+import type { KernelObject } from '../../../daemon/state/object.ts'
+import { parsePrefix } from '../../../ipam/address.ts'
+
+const inWeft = { family: 'inet', table: 'weft' } as const
+const because = 'x'
+const prefix = parsePrefix('10.244.1.0/24') ?? assert.fail()
+
+const chain = (name: string): KernelObject => ({ kind: 'nft-chain', ...inWeft, chain: name, digests: [], because })
+const goes: readonly KernelObject[] = [
+  chain('tunnel_input'),
+  { kind: 'nft-set', ...inWeft, set: 'tunnel_senders', form: 'set', declaration: 'type ifname', because },
+  { kind: 'nft-element', ...inWeft, set: 'tunnel_nodes_4', key: '192.0.2.1', because },
+  { kind: 'link', name: 'weft-gw', form: { type: 'bridge' }, because },
+  { kind: 'address', device: 'weft-gw', prefix, because }
+]
+const stays: readonly KernelObject[] = [
+  chain('postrouting'),
+  { kind: 'nft-element', ...inWeft, set: 'ports', key: '80', because },
+  { kind: 'link', name: 'flannel.1', because },
+  { kind: 'link', name: 'cni0', form: { type: 'bridge' }, because },
+  { kind: 'address', device: 'cni0', prefix, because }
+]
+
+test('the guard of the tunnel and devices of Weft alone go; tunnel, bridge, masquerade and host ports stay', () => {
+  assert.deepEqual(
+    goes.map(staysForFlanneld),
+    goes.map(() => false)
+  )
+  assert.deepEqual(
+    stays.map(staysForFlanneld),
+    stays.map(() => true)
+  )
+})
+
+test('a failure is logged and does not keep weftd from ending', async () => {
+  const lines: string[] = []
+  const log = { info: () => undefined, error: (_: object, text: string) => void lines.push(text) }
+  await handBack(
+    { leave: () => Promise.reject(new Error('busy')) },
+    '/nonexistent/mark',
+    log as unknown as Parameters<typeof handBack>[2]
+  )
+  assert.deepEqual(lines, ['handing back failed: busy'])
+})
