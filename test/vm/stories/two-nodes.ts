@@ -41,7 +41,7 @@ export class TwoNodes implements AsyncDisposable {
   }): Promise<TwoNodes> {
     const lab = await Lab.start({ hosts: [2] })
     try {
-      for (const [index, host] of lab.hosts.entries()) await options.underlay(host, index + 1, lab)
+      for (const [index, host] of lab.hosts.entries()) await options.underlay?.(host, index + 1, lab)
       const config = join(lab.directory, 'net-conf.json')
       writeFileSync(config, JSON.stringify({ Network: '10.244.0.0/16', Backend: options.backend }))
       const args = [
