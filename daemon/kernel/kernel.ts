@@ -73,8 +73,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     exists: deviceExists,
     // The caller has opened the namespace before, where weftd's own was refused if it must not be.
     openNamespace: (path) => openNamespace(path, true),
-    readSysctl,
-    writeSysctls: (objects) => objects.map(writeSysctl),
+    ...{ readSysctl, writeSysctls: (objects) => objects.map(writeSysctl) },
     ...{ offloads: applyOffloads, makeTun, wireguard, fou: (changes) => fouPorts.apply(changes) },
     ...(tunnel && { tunnel: (changes) => tunnel.apply(changes) }),
     firewall: (changes) => nft.apply(changes),
