@@ -33,6 +33,8 @@ export type Node = {
    * before the first lease.
    */
   readonly remembered: PerFamily<Json>
+  /** Devices of earlier configurations that are still in use: a device that is made gets another name. */
+  readonly kept?: readonly string[]
   /** The backend's secret of this host, such as a private key; absent for backends without one. */
   readonly secret?: string
 }
