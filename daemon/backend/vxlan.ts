@@ -215,12 +215,11 @@ const deviceMtu = (node: Node, config: VxlanConfig, family: Family): number =>
 
 /**
  * The name of our device: that of an existing device with our VNI and port, flanneld's included. A device with another
- * port keeps its name: nodes that still use that port are reached through it.
+ * port keeps its name while nodes that still use that port are reached through it.
  */
 function deviceName(node: Omit<Node, 'subnet'>, config: VxlanConfig, family: Family): string {
   const names = weftNames(config.vni, family)
-  const others = node.links.filter(({ form }) => form?.type === 'vxlan' && form.vni === config.vni)
-  const free = names.find((name) => others.every((link) => link.name !== name))
+  const free = names.find((name) => node.kept?.includes(name) !== true)
   return existing(node, config, family)?.name ?? free ?? weftName(config.vni, family)
 }
 

@@ -390,10 +390,11 @@ export class Membership {
   async #leave(place: Place, earlier: readonly Earlier[]): Promise<void> {
     const { peers, log, usePorts } = this.#deps
     const inUse = inUseWith(place.read, earlier)
-    const { node, lease } = place
+    const { lease } = place
+    const node = { ...place.node, links: this.#linksNow() }
     await peers.settle({ node, backend: inUse.backend, networks: networksOf(place.conf), lease })
     usePorts?.(inUse.backend.ports, node.localIp)
-    await this.#settle({ ...place, ...inUse, mtu: inUse.backend.mtu(node) })
+    await this.#settle({ ...place, ...inUse, node, mtu: inUse.backend.mtu(node) })
     if (earlier.length === 0) log.info({}, 'the change of the network configuration is complete')
   }
 }

@@ -1,6 +1,7 @@
 // Decides whether a changed network configuration is taken while pods run, and by which steps; or what would be lost.
 import { FAMILIES, formatIp, formatPrefix, type Prefix, perFamily } from '../../ipam/address.ts'
 import type { PeerRoutes } from '../backend/backend.ts'
+import { devicesOf } from '../backend/mixed.ts'
 import { WeftError } from '../base/error.ts'
 import { configurationChanges } from '../config/changes.ts'
 import { fits, liesWithin } from '../lease/acquire.ts'
@@ -24,6 +25,9 @@ export type ChangeFacts = {
   readonly now: number
 }
 
+/** `beside`: the node for the next configuration, whose new devices are beside the present ones. */
+type Beside = ChangeFacts & { readonly beside: Node }
+
 export type Decision =
   | {
       readonly kind: 'live'
@@ -37,7 +41,8 @@ export type Decision =
 /** Configurations beside the current one: more changes at once than anybody makes. */
 const MOST_EARLIER = 3
 
-export function planChange(before: InUse, next: Configured, facts: ChangeFacts): Decision {
+export function planChange(before: InUse, next: Configured, given: ChangeFacts): Decision {
+  const facts = { ...given, beside: { ...given.node, kept: devicesOf(before.backend, given.node) } }
   const families = otherFamilies(before.conf, next.conf)
   if (families.length > 0) return { kind: 'refused', reasons: families, by: 'restart' }
   const renumbering = lostSubnets(before.conf, next.conf, facts)
@@ -55,10 +60,13 @@ export function planChange(before: InUse, next: Configured, facts: ChangeFacts):
 }
 
 /** What some nodes still use once this one has changed to `next`, the latest first. */
-function earlierOf(before: InUse, next: Configured, { lease, isUnsure, now }: ChangeFacts): readonly Earlier[] {
+function earlierOf(before: InUse, next: Configured, { node, lease, isUnsure, now }: ChangeFacts): readonly Earlier[] {
   const hasPublished = isUnsure || !next.backend.serves(lease)
   const all = [...(hasPublished ? [{ ...before.read, since: now }] : []), ...before.earlier]
-  return all.filter((each) => isAnother(each, next)).slice(0, MOST_EARLIER)
+  // Nodes of those that publish the same are reached by the next one.
+  const isServed = ({ backend }: Configured) =>
+    next.backend.serves({ ...lease, backendType: backend.type, backendData: backend.publish(node) })
+  return all.filter((each) => !isServed(each)).slice(0, MOST_EARLIER)
 }
 
 /**
@@ -118,9 +126,9 @@ function lostSubnets(before: Configured['conf'], next: Configured['conf'], facts
 }
 
 /** Devices that the kernel would have to make anew under their names. */
-function remade(before: Configured, next: Configured, { node }: ChangeFacts): readonly string[] {
+function remade(before: Configured, next: Configured, { node, beside }: Beside): readonly string[] {
   const had = new Map(linksOf(before, node).map((link) => [link.name, link]))
-  return linksOf(next, node).flatMap((link) => {
+  return linksOf(next, beside).flatMap((link) => {
     const there = had.get(link.name)
     const [wanted, have] = [link, there].map(
       (each) => each && { kind: 'link' as const, name: each.name, form: each.form }
@@ -162,15 +170,15 @@ function unreached({ backend }: Configured, { node, others, routesOf }: ChangeFa
     : [`${nodesText(lost)} can't be reached by ${backend.type}, not being on the link of ${node.device}`]
 }
 
-function stepsOf(before: InUse, inUse: InUse, { node, pods }: ChangeFacts): readonly string[] {
+function stepsOf(before: InUse, inUse: InUse, { node, beside, pods }: Beside): readonly string[] {
   const had = linksOf(before, node).map(({ name }) => name)
-  const made = linksOf(inUse.read, node).filter(({ name }) => !had.includes(name))
-  const left = inUse.earlier.flatMap((each) => linksOf(each, node)).filter(({ name }) => had.includes(name))
+  const made = linksOf(inUse.read, beside).filter(({ name }) => !had.includes(name))
+  const left = inUse.earlier.length === 0 ? [] : linksOf(before, node)
   const [was, is] = [before.backend.mtu(node), inUse.read.backend.mtu(node)]
   const names = (links: readonly Link[]) => [...new Set(links.map(({ name }) => name))].join(' and ')
   const networks = [before, inUse].map(({ conf }) => perFamily(conf.families).map(([, range]) => text(range.network)))
   const [old = '', now = ''] = networks.map((each) => each.join(', '))
-  const stays = linksOf(inUse.read, node).map(({ name }) => name)
+  const stays = linksOf(inUse.read, beside).map(({ name }) => name)
   const going = left.filter(({ name }) => !stays.includes(name))
   return [
     ...(made.length > 0 ? [`make ${names(made)}${had.length > 0 ? ` beside ${had.join(' and ')}` : ''}`] : []),

@@ -35,6 +35,8 @@ export type Node = {
   readonly remembered: PerFamily<Json>
   /** The way of the backend's that this kernel can do; absent for backends without a choice (`dataPaths`). */
   readonly dataPath?: string
+  /** Devices of earlier configurations that are still in use: a device that is made gets another name. */
+  readonly kept?: readonly string[]
   /** The backend's secret of this host, such as a private key; absent for backends without one. */
   readonly secret?: string
   /** The public half of the secret, where that is a key with one (`HostSecret.keyPair`). */

@@ -41,7 +41,8 @@ test('this node has the devices and ports of both, publishes the current one, an
 
 test('of an object that both want, the current one counts', () => {
   const smaller = backends.configure('vxlan', { MTU: 1400 })
-  const links = mixed(smaller, [tunnel]).own(node)
+  const there = tunnel.own(node).filter((object) => object.kind === 'link')
+  const links = mixed(smaller, [tunnel]).own({ ...node, links: there })
   const mtus = links.flatMap((object) => (object.kind === 'link' ? [object.mtu] : []))
   assert.deepEqual(mtus, [1350])
 })
