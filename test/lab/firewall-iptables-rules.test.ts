@@ -94,7 +94,8 @@ for (const tool of TOOLS) {
         using iptables = new OwnIptables()
         const found = stateOf(await iptables.read())
         assert.deepEqual(difference(stateOf(chains(tool)), found), [], `restart ${n}`)
-        // A weftd that was killed may have written what the next one writes again.
+        // Every tenth was killed: the next one writes again what it has written.
+        if (n % 10 !== 0) continue
         const again = chains(tool).map((object) => ({ do: 'put' as const, object }))
         assert.equal((await iptables.apply(again)).size, 0, `restart ${n}`)
       }
