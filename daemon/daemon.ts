@@ -175,7 +175,7 @@ async function openCore(
   const firewall = new Firewall({ iptablesResyncSeconds: options.iptablesResync })
   const runs = metrics.histogram(
     'weft_kernel_run_seconds',
-    'Duration of a batch of changes to the kernel of this host, by channel: netlink, removal, sysctl, offload (ethtool), firewall (nftables).',
+    'Duration of a batch of changes to the kernel of this host, by channel: netlink, removal, sysctl, offload (ethtool), fou (generic netlink), firewall (nftables).',
     ['channel']
   )
   const took = (channel: string, seconds: number) => runs.observe({ channel }, seconds)

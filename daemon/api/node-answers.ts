@@ -85,7 +85,8 @@ function reachBy(object: KernelObject, observed: State, place: Place | undefined
   if (device === place?.node.device) return [{ how: 'direct', device }]
   const link = observed.get(`link ${device}` as Key)
   const form = link?.kind === 'link' ? link.form?.type : undefined
-  const isKnown = form !== undefined && form !== 'other' && form !== 'vlan'
+  // An ipip device may put more in front than IP.
+  const isKnown = form !== undefined && form !== 'other' && form !== 'vlan' && form !== 'ipip'
   return [{ how: isKnown ? form : (place?.backend.type ?? 'tunnel'), device }]
 }
 

@@ -5,7 +5,7 @@ import type { FouPort } from '../state/ip-tunnel.ts'
 import type { Outcome } from '../state/kernel.ts'
 import { refused } from './netlink/error.ts'
 import { addFou, decodeFou, deleteFou, FOU, listFou } from './netlink/fou.ts'
-import { GenericFamilies, type GenericFamily, isFamilyKnown, NETLINK_GENERIC } from './netlink/generic.ts'
+import { GenericFamilies, type GenericFamily, listedFamily, NETLINK_GENERIC } from './netlink/generic.ts'
 import type { Lane } from './netlink/lane.ts'
 import { RequestSocket } from './netlink/request-socket.ts'
 
@@ -21,9 +21,8 @@ export class FouPorts implements Disposable {
 
   /** Without loading the module: as long as it is not there, there are no ports. Errors: KernelError. */
   async read(): Promise<readonly FouPort[]> {
-    const { socket, families } = this.#open()
-    if (!(await isFamilyKnown(socket, FOU))) return []
-    const family = await families.find(FOU)
+    const { socket } = this.#open()
+    const family = await listedFamily(socket, FOU)
     return family === undefined ? [] : socket.collect(() => listFou(family), 'the FOU ports', decodeFou)
   }
 
@@ -33,6 +32,8 @@ export class FouPorts implements Disposable {
     const family = await findFou(socket, families)
     const outcomes: Outcome[] = []
     for (const change of changes) outcomes.push(await applyOne(change, socket, family))
+    // After the module was loaded again the family has another number.
+    if (outcomes.some(({ error }) => error !== undefined)) families.forget(FOU)
     return outcomes
   }
 

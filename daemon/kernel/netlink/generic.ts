@@ -29,12 +29,16 @@ export const getFamily = (name: string): Buffer =>
 /** Lists all families. */
 export const listFamilies = (): Buffer => genericRequest(CONTROLLER, CONTROLLER.getFamily).done()
 
-/** Whether the kernel has a family at this moment: no module is loaded for it. Errors: KernelError. */
-export async function isFamilyKnown(socket: Pick<RequestSocket, 'collect'>, name: string): Promise<boolean> {
-  const names = await socket.collect(listFamilies, 'the generic netlink families', (message) =>
-    genericAttributes(message).text(CTRL_ATTR.familyName)
+/** A family that the kernel has at this moment: no module is loaded for it. Errors: KernelError. */
+export async function listedFamily(
+  socket: Pick<RequestSocket, 'collect'>,
+  name: string,
+  version = 1
+): Promise<GenericFamily | undefined> {
+  const [id] = await socket.collect(listFamilies, 'the generic netlink families', (message) =>
+    genericAttributes(message).text(CTRL_ATTR.familyName) === name ? familyNumber(message) : undefined
   )
-  return names.includes(name)
+  return id === undefined ? undefined : { id, version }
 }
 
 /** The number in the answer to getFamily(). Errors: MalformedMessage. */

@@ -1,10 +1,10 @@
 // What the stories of the udp backend send by hand: an inner ICMP echo request as the payload of one UDP datagram, and
 // TCP between two pods.
 import assert from 'node:assert/strict'
-import type { Resident } from '../../lab/cluster.ts'
 import type { Host } from '../../lab/host.ts'
 import type { Place } from '../../lab/lab-scene.ts'
 import { until } from '../../lab/run.ts'
+import type { NodePod } from './two-nodes.ts'
 
 /** RFC 1071. */
 function checksum(bytes: Buffer): number {
@@ -49,7 +49,7 @@ export async function echoRequests(place: Place): Promise<number> {
 }
 
 /** Two megabytes arrive whole from one pod at the other. */
-export async function carriesTcp(from: Resident, to: Resident): Promise<void> {
+export async function carriesTcp(from: NodePod, to: NodePod): Promise<void> {
   const server = to.pod.spawn('iperf3', ['--server', '--one-off'])
   await until(async () => (await to.pod.exec('ss', ['-Hltn', 'sport = 5201'])).stdout !== '', {
     what: 'iperf3 to listen'

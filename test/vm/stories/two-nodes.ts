@@ -31,15 +31,15 @@ export class TwoNodes implements AsyncDisposable {
     this.pods = pods
   }
 
-  /** `underlay` makes of eth0, which each host has, the link that weftd is then told to use. */
+  /** `underlay` makes of eth0, which each host has, the link that weftd is then told to use. Without `backend` none. */
   static async start(options: {
     readonly iface: string
-    readonly backend: Json
-    readonly underlay: (host: Host, n: number, lab: Lab) => Promise<void>
+    readonly backend?: Json
+    readonly underlay?: (host: Host, n: number, lab: Lab) => Promise<void>
   }): Promise<TwoNodes> {
     const lab = await Lab.start({ hosts: [2] })
     try {
-      for (const [index, host] of lab.hosts.entries()) await options.underlay(host, index + 1, lab)
+      for (const [index, host] of lab.hosts.entries()) await options.underlay?.(host, index + 1, lab)
       const config = join(lab.directory, 'net-conf.json')
       writeFileSync(config, JSON.stringify({ Network: '10.244.0.0/16', Backend: options.backend }))
       const args = [

@@ -11,7 +11,7 @@ import {
   GenericFamilies,
   genericRequest,
   getFamily,
-  isFamilyKnown
+  listedFamily
 } from '../../../../daemon/kernel/netlink/generic.ts'
 import { MalformedMessage, type Message, readMessages } from '../../../../daemon/kernel/netlink/message.ts'
 import { IPIP, type IpipForm } from '../../../../daemon/state/ip-tunnel.ts'
@@ -140,9 +140,15 @@ test('a family is asked for by name once, and one that is missing again', async 
   assert.deepEqual(await families.find('fou'), { id: 30, version: 1 })
   assert.deepEqual(await families.find('fou'), { id: 30, version: 1 })
   assert.deepEqual(asked, new Array(2).fill(only(getFamily('fou')).body.toString('hex')))
-  const listing = { collect: async (_: unknown, __: string, decode: (message: Message) => unknown) => [decode(answer)] }
-  const known = (name: string) => isFamilyKnown(listing as Parameters<typeof isFamilyKnown>[0], name)
-  assert.deepEqual([await known('fou'), await known('gue')], [true, false])
+  families.forget('fou')
+  await families.find('fou')
+  assert.equal(asked.length, 3)
+  const listing = {
+    collect: async (_: unknown, __: string, decode: (message: Message) => unknown) =>
+      [answer].map(decode).filter((found) => found !== undefined)
+  }
+  const listed = (name: string) => listedFamily(listing as Parameters<typeof listedFamily>[0], name)
+  assert.deepEqual([await listed('fou'), await listed('gue')], [{ id: 30, version: 1 }, undefined])
 })
 
 test('any bytes decode to a port, to nothing, or to a MalformedMessage', () => {
