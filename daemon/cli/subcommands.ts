@@ -59,8 +59,8 @@ const CLEAN_DEFAULTS = {
   cniBinDir: CLEAN_FLAGS['cni-bin-dir'].default
 } as const
 
-/** All commands, the two that print pages included. */
-const WORDS = ['install', 'clean', 'man', 'completion', 'udp-proxy']
+/** All commands that a person runs, the two that print pages included. */
+const WORDS = ['install', 'clean', 'man', 'completion']
 
 export type Command =
   | { readonly kind: 'install'; readonly flags: Values<typeof INSTALL_FLAGS> }
