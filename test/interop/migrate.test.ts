@@ -103,7 +103,7 @@ for (const type of ['vxlan', 'host-gw']) {
 
 test('refused where commands are missing; killed at each step, either way: the same command again completes it', {
   skip,
-  timeout: 300_000
+  timeout: 600_000
 }, async () => {
   const { cluster, here, there, identity } = await scene({ Backend: { Type: 'vxlan' } })
   await using _cluster = cluster
@@ -154,7 +154,7 @@ const dying = BACKENDS.filter(({ type, flannelDevice }) => type === 'udp' && fla
 for (const { type } of dying) {
   test(`${type}: the gap is in the plan beforehand, and below two seconds either way`, {
     skip,
-    timeout: 300_000
+    timeout: 600_000
   }, async (t) => {
     const { cluster, here, there } = await scene({ Backend: { Type: type } })
     await using _cluster = cluster
