@@ -56,6 +56,8 @@ export type Deps = {
  * password.
  */
 const GRACE = 5_000
+/** Seconds that kubectl has at least for a change of migrate. */
+const LONGEST_CHANGE = 60
 
 /** 0 and 1 depend on the command; 2 usage error, 3 no answer, 4 not decided yet. */
 export type Exit = 0 | 1 | 2 | 3 | 4
@@ -123,7 +125,7 @@ export async function run(words: readonly string[], deps: Deps): Promise<Exit> {
   }
   if ('print' in command) return print(deps, command.print(operands))
   try {
-    if ('run' in command) return await command.run(asking(operands, parsed.values, deps))
+    if ('run' in command) return await command.run(asking(operands, patient(name, parsed.values), deps))
     const answer = await answerTo(name, operands, parsed.values, deps)
     const { text, exit } = readBy(command, answer, operands, parsed.values.json)
     deps.out(text)
@@ -142,6 +144,10 @@ const kubectlWith =
       timeout * 1000 + GRACE,
       input
     )
+
+/** Changes of a cluster's objects may take longer than a question. */
+const patient = (name: string, values: Flagged<typeof FLAGS>): Flagged<typeof FLAGS> =>
+  name === 'migrate' ? { ...values, timeout: Math.max(values.timeout, LONGEST_CHANGE) } : values
 
 /** Every node is asked as kubectl's plugin, unless --node names one. */
 function asking(operands: readonly string[], values: Flagged<typeof FLAGS>, deps: Deps): Asking {

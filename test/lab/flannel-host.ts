@@ -98,6 +98,13 @@ export class FlannelHost {
     return isKilled
   }
 
+  /** How often it was killed in time: on a busy machine some runs end before the signal. */
+  async killedAtEach(action: 'apply' | 'rollback', steps: readonly string[]): Promise<number> {
+    let killed = 0
+    for (const step of steps) if (await this.killedAt(action, step)) killed++
+    return killed
+  }
+
   async migrated(action: 'apply' | 'rollback'): Promise<string> {
     const { code, stdout, stderr } = await this.migrate(action)
     assert.equal(code, 0, `${stdout}${stderr}\n${await this.logs()}`)
