@@ -59,6 +59,7 @@ export const ipip = {
     if (name === FLANNEL_DEVICE) return 'adoptable'
     return form === undefined ? undefined : 'foreign'
   },
+  flannelDevice: { name: /^flannel\.ipip$/, outlivesFlanneld: false },
 
   /** What comes with IP protocol 4 to our address is taken by the device, unless another tunnel is for its sender alone. */
   entry: (node: Node): TunnelEntry => ({ outer: 'meta l4proto 4', isShared: true, device: deviceName(node) }),

@@ -66,6 +66,7 @@ export const udp = {
     if (name === DEVICE) return form === undefined || form.type === 'ipip' ? 'own' : undefined
     return recognisesTun(device)
   },
+  flannelDevice: { name: /^flannel\d+$/, outlivesFlanneld: false },
 
   ports: ({ port }: UdpConfig): readonly BackendPort[] => [{ protocol: 'udp', port, key: 'Backend.Port' }],
 

@@ -124,6 +124,7 @@ export const wireguard = {
     if (Object.values<string>(WG_NAMES.flanneld).includes(name)) return 'adoptable'
     return form === undefined ? undefined : 'foreign'
   },
+  flannelDevice: { name: /^flannel-wg(-v6)?$/, outlivesFlanneld: false },
 
   secret,
 
