@@ -209,6 +209,7 @@ export class Observer implements Disposable {
     try {
       const links = await dumpLinks(this.#parts.socket)
       const objects = await dumpObjects(this.#parts.socket, (index) => links.get(index)?.name)
+      const unannouncedAt = performance.now()
       const firewall = await this.#parts.firewall.read(this.#interest)
       const sysctls = this.#parts.sysctls().map((path) => readSysctl(path))
       const offloads = await Promise.all(this.#parts.offloads().map(readOffload))
@@ -220,7 +221,8 @@ export class Observer implements Disposable {
       await this.#catchUp()
       // Other programs' changes come first, with the sender; our own are in the state.
       const others = this.#queue.splice(0).filter((one) => one.kind === 'changed' && one.by?.self === false)
-      return [...others, { kind: 'everything', state: this.#observed.state(), why, at: performance.now() }]
+      const state = this.#observed.state()
+      return [...others, { kind: 'everything', state, why, at: performance.now(), unannouncedAt }]
     } catch (error) {
       this.#parts.log.warn({ err: error, why }, 'the kernel state could not be read; trying again')
       await Backoff.constant(RETRY_MS)

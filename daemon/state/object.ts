@@ -253,6 +253,12 @@ function keyText(object: KernelObject): string {
   }
 }
 
+/**
+ * Whether a notification follows each change of weftd's own of the object with this key: not in the firewall, where its
+ * own are left out, and not for settings.
+ */
+export const isAnnounced = (key: Key): boolean => !/^(?:nft|accept|admin-call|sysctl|offload) /.test(key)
+
 /** A state from a list; of two objects with the same key, the later one wins. */
 export const stateOf = (objects: Iterable<KernelObject>): Map<Key, KernelObject> =>
   new Map([...objects].map((object) => [keyOf(object), object]))
