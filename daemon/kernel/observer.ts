@@ -213,6 +213,7 @@ export class Observer implements Disposable {
     try {
       const links = await dumpLinks(this.#parts.socket)
       const objects = await dumpObjects(this.#parts.socket, (index) => links.get(index)?.name)
+      const unannouncedAt = performance.now()
       const tunnels = await this.#readWireguard([...links.values()])
       const firewall = await this.#parts.firewall.read(this.#interest)
       const fouPorts = await this.#parts.fouPorts()
@@ -228,7 +229,8 @@ export class Observer implements Disposable {
       await this.#catchUp()
       // Other programs' changes come first, with the sender; our own are in the state.
       const others = this.#queue.splice(0).filter((one) => one.kind === 'changed' && one.by?.self === false)
-      return [...others, { kind: 'everything', state: this.#observed.state(), why, at: performance.now() }]
+      const state = this.#observed.state()
+      return [...others, { kind: 'everything', state, why, at: performance.now(), unannouncedAt }]
     } catch (error) {
       this.#parts.log.warn({ err: error, why }, 'the kernel state could not be read; trying again')
       await Backoff.constant(RETRY_MS)

@@ -1,7 +1,8 @@
 // Orders acknowledgements and notifications, which arrive on different sockets; where the order can't be known, waits
 // ECHO ms.
 import type { Change } from '../state/difference.ts'
-import { type KernelObject, type Key, keyOf, type State, sameObject } from '../state/object.ts'
+import type { Observation } from '../state/kernel.ts'
+import { isAnnounced, type KernelObject, type Key, keyOf, sameObject } from '../state/object.ts'
 import { Recent } from './recent.ts'
 
 /** Milliseconds after which a notification that is on its way has arrived. */
@@ -25,6 +26,7 @@ export type Clock = {
  */
 type Observed = { readonly object: KernelObject | undefined }
 type Acknowledged = Observed & { readonly at: number }
+type Dump = Pick<Extract<Observation, { kind: 'everything' }>, 'state' | 'at' | 'unannouncedAt'>
 
 export class AckOrder {
   readonly #clock: Clock
@@ -48,17 +50,18 @@ export class AckOrder {
   }
 
   /**
-   * A dump arrived that contains all changes acknowledged before `at`. Returns what was acknowledged since; that counts
-   * until nothing has contradicted the dump for ECHO ms.
+   * A dump arrived. Returns what was acknowledged since it was complete; that counts until nothing has contradicted the
+   * dump for ECHO ms, and for good where nothing ever would (`isAnnounced`).
    */
-  dumped(state: State, at: number, inFlight: Iterable<Key>): ReadonlyMap<Key, KernelObject | undefined> {
+  dumped({ state, at, unannouncedAt }: Dump, inFlight: Iterable<Key>): ReadonlyMap<Key, KernelObject | undefined> {
     this.#inFlight.clear()
-    for (const key of inFlight) this.#inFlight.set(key, { object: state.get(key) })
+    for (const key of inFlight) if (isAnnounced(key)) this.#inFlight.set(key, { object: state.get(key) })
     const since = new Map<Key, KernelObject | undefined>()
     for (const [key, known] of this.#acknowledged) {
-      if (known.at < at) continue
+      const announced = isAnnounced(key)
+      if (known.at < (announced ? at : unannouncedAt)) continue
       since.set(key, known.object)
-      this.#compare(key, known.object, { object: state.get(key) })
+      if (announced) this.#compare(key, known.object, { object: state.get(key) })
     }
     this.#acknowledged.clear()
     return since

@@ -219,7 +219,7 @@ export class Reconciler {
   #observe(observation: Observation): void {
     if (observation.kind === 'everything') {
       this.#observed = new Map(observation.state)
-      const since = this.#ackOrder.dumped(observation.state, observation.at, this.#inFlight.keys())
+      const since = this.#ackOrder.dumped(observation, this.#inFlight.keys())
       for (const [key, object] of since) this.#setObserved(key, object)
       for (const key of this.#refusals.keys()) this.#refusals.allow(key)
       for (const listener of this.#listeners) listener('everything')

@@ -19,6 +19,8 @@ export type Observation =
       readonly why: string
       /** Milliseconds of the monotonic clock: changes acknowledged before it are in `state`. */
       readonly at: number
+      /** The same for objects of whose changes by weftd nothing tells it (`isAnnounced`): the dump reads them earlier. */
+      readonly unannouncedAt: number
     }
   /** One object was created, changed (`object`) or removed (`undefined`). `at`: milliseconds of the monotonic clock. */
   | {

@@ -291,6 +291,13 @@ function keyText(object: KernelObject): string {
   }
 }
 
+/**
+ * Whether a notification follows each change of weftd's own of the object with this key: not in the firewall, where its
+ * own are left out, and not for settings, WireGuard, FOU ports and the process of a TUN device.
+ */
+export const isAnnounced = (key: Key): boolean =>
+  !/^(?:nft|iptables|accept|admin-call|sysctl|offload|wg|fou|tunnel-socket|tunnel-peer) /.test(key)
+
 /** A state from a list; of two objects with the same key, the later one wins. */
 export const stateOf = (objects: Iterable<KernelObject>): Map<Key, KernelObject> =>
   new Map([...objects].map((object) => [keyOf(object), object]))

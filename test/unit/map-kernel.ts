@@ -15,6 +15,9 @@ import type {
 import { deviceOf, type KernelObject, type Key, keyOf, type Route, stateOf } from '../../daemon/state/object.ts'
 import { contains, formatIp, type Ip, parseIp } from '../../ipam/address.ts'
 
+/** When all was read. */
+const readNow = () => ({ at: performance.now(), unannouncedAt: performance.now() })
+
 export class MapKernel implements Kernel {
   readonly objects: Map<Key, KernelObject>
   /** Every batch that was applied, for counting. */
@@ -39,7 +42,7 @@ export class MapKernel implements Kernel {
 
   async *observe(_interest: (object: KernelObject) => boolean, signal: AbortSignal): AsyncIterable<Observation> {
     signal.addEventListener('abort', () => this.#wake?.())
-    yield { kind: 'everything', state: new Map(this.objects), why: 'start', at: performance.now() }
+    yield { kind: 'everything', state: new Map(this.objects), why: 'start', ...readNow() }
     while (!signal.aborted) {
       const next = this.#queue.shift()
       if (next !== undefined) yield next
@@ -90,7 +93,7 @@ export class MapKernel implements Kernel {
   }
 
   recheck(why: string): void {
-    this.#tell({ kind: 'everything', state: new Map(this.objects), why, at: performance.now() })
+    this.#tell({ kind: 'everything', state: new Map(this.objects), why, ...readNow() })
   }
 
   #tell(observation: Observation): void {
