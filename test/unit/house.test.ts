@@ -251,7 +251,7 @@ test('what a room may import is something that it imports', () => {
  * condition, examples.
  */
 const VXLAN_VOCABULARY = [
-  ...['daemon/state/object.ts', 'daemon/state/text.ts', 'daemon/kernel/apply.ts'],
+  ...['daemon/state/object.ts', 'daemon/state/text.ts', 'daemon/kernel/requests.ts'],
   ...['decode', 'encode', 'error', 'uapi'].map((name) => `daemon/kernel/netlink/${name}.ts`),
   'daemon/health/conditions.ts',
   ...['net-conf', 'net-conf.schema', 'schemas.generated'].map((name) => `daemon/config/${name}.ts`),

@@ -103,7 +103,7 @@ export function leaseOfNode(node: KubeNode, prefix: string): Lease | undefined {
   }
   // flanneld's default backend writes an empty one.
   const backendType = node.annotations[TYPE]
-  if (backendType === undefined) throw malformed(node, prefix + TYPE, backendType, 'a backend such as vxlan')
+  if (!backendType) throw malformed(node, prefix + TYPE, backendType, 'a backend such as vxlan')
   const { name, created } = node
   return { subnet, publicIp, backendType, backendData, node: name, ...(created !== undefined && { created }) }
 }

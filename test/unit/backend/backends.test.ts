@@ -299,8 +299,8 @@ test('a missing Backend and every spelling of its keys mean the udp backend, an 
     const backend = conf(text)
     assert.deepEqual([backend.type, backend.ports[0]?.port], ['udp', 8285], text)
   }
-  assert.throws(() => conf('{"Network":"10.244.0.0/16","Backend":{"Type":"ipsec"}}'), {
-    message: 'Backend.Type is "ipsec"; this version knows vxlan, host-gw, udp, ipip, alloc'
+  assert.throws(() => conf('{"Network":"10.244.0.0/16","Backend":{"Type":"geneve"}}'), {
+    message: 'Backend.Type is "geneve"; this version knows vxlan, host-gw, udp, ipip, wireguard, alloc, extension'
   })
 })
 
