@@ -8,8 +8,8 @@ import { deviceOf, type KernelObject } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
 
 /**
- * Chains and sets of daemon/firewall/tunnel-guard.ts, in whose sets a later peer is not, and of clear-guard.ts, which
- * lets packets out by Weft's devices only: pods would be cut off.
+ * Chains and sets of daemon/firewall/tunnel-guard.ts, in whose sets a later peer is not, and of
+ * daemon/firewall/clear-guard.ts, which lets packets out by Weft's devices only: pods would be cut off.
  */
 const GUARD = /^(tunnel|clear|encrypted)_/
 /** Devices that Weft's backends make; flanneld makes its TUN device anew, under another name beside this one. */
