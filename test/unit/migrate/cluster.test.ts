@@ -141,5 +141,8 @@ for (const [what, facts, pattern] of [
 
 test('a configuration that is no object is flannel’s default backend, as flanneld has it, and no exception', () => {
   for (const text of ['null', '7', '{', '{"Backend":null}'])
-    assert.match(String(clusterPlan({ sets: [set], data: { 'net-conf.json': text }, nodes: [] }).found[0]), /backend udp$/)
+    assert.match(
+      String(clusterPlan({ sets: [set], data: { 'net-conf.json': text }, nodes: [] }).found[0]),
+      /backend udp$/
+    )
 })
