@@ -139,11 +139,11 @@ export const wireguard = {
 
   /** Two nodes with one key, as clones of a machine have it, take each other's packets. */
   claims: ({ backendData, publicIp }: Lease): readonly Claim[] => {
-    const [key] = perFamily(backendData).flatMap(([, published]) => publishedKey(published) ?? [])
+    const keys = new Set(perFamily(backendData).flatMap(([, published]) => publishedKey(published) ?? []))
     const [by] = perFamily(publicIp).map(([, ip]) => formatIp(ip))
-    return key === undefined || by === undefined
+    return by === undefined
       ? []
-      : [{ code: 'WIREGUARD_KEY_CONFLICT', key, text: `public key ${key}`, by }]
+      : [...keys].map((key) => ({ code: 'WIREGUARD_KEY_CONFLICT', key, text: `public key ${key}`, by }))
   },
 
   namesOurDevice: (): boolean => false,

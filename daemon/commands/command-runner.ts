@@ -138,7 +138,7 @@ export class CommandRunner {
     if (peers === undefined || lease === undefined || commands === undefined) return undefined
     this.#seen.add(key)
     if (peers.isOwn(key) || peers.skipped.has(key) || lease.backendType !== this.#place?.backend.type) return undefined
-    return peerCommand(lease, commands)
+    return usable(() => peerCommand(lease, commands))
   }
 
   async #step(job: string): Promise<void> {
@@ -216,6 +216,16 @@ export class CommandRunner {
     }
     this.#notes.notePeer({ ...want, isSure: true })
     return undefined
+  }
+}
+
+/** `undefined` for a lease that can't be used; Peers, which may not have looked at it yet, reports that. */
+function usable(command: () => PeerCommand | undefined): PeerCommand | undefined {
+  try {
+    return command()
+  } catch (error) {
+    if (error instanceof WeftError && error.code === 'LEASE_MALFORMED') return undefined
+    throw error
   }
 }
 

@@ -45,6 +45,8 @@ export function runProgram({ file, args, environment, input }: Program, { deadli
   }
   // A process group of its own: what it has started ends with it.
   const child = spawn(file, args, { env: environment, cwd: '/', stdio: 'pipe', detached: true })
+  // None where this process has no file descriptor left; "error" follows.
+  const { stdin, stdout, stderr }: Partial<typeof child> = child
   let why: string | undefined
   const end = (reason: string) => {
     why ??= reason
@@ -62,7 +64,7 @@ export function runProgram({ file, args, environment, input }: Program, { deadli
     if (isOver) return
     isOver = true
     stopTimers()
-    for (const stream of [child.stdin, child.stdout, child.stderr]) stream.destroy()
+    for (const stream of [stdin, stdout, stderr]) stream?.destroy()
     resolve({ ...(fault !== undefined && { fault }), ...output.result(), isAborted: fault === STOPPED })
   }
   child.on('error', (error) => over(`can't be run: ${error.message}`))
@@ -73,10 +75,10 @@ export function runProgram({ file, args, environment, input }: Program, { deadli
     setTimeout(() => over(fault), DRAIN)
   })
   // It need not read its input.
-  child.stdin.on('error', () => undefined)
-  child.stdin.end(input)
-  child.stdout.on('data', (chunk: Buffer) => output.add(chunk, true))
-  child.stderr.on('data', (chunk: Buffer) => output.add(chunk, false))
+  stdin?.on('error', () => undefined)
+  stdin?.end(input)
+  stdout?.on('data', (chunk: Buffer) => output.add(chunk, true))
+  stderr?.on('data', (chunk: Buffer) => output.add(chunk, false))
   return promise
 }
 

@@ -1,8 +1,8 @@
 // The network configuration that this node used last, for the cure of a configuration that is missing.
-import { shellQuoted } from '../base/printable.ts'
+import { shellQuoted, shortened } from '../base/printable.ts'
 import type { Json } from './json.ts'
 import { EXAMPLE } from './net-conf.ts'
-import { hasSecret } from './secrets.ts'
+import { hasSecret, mentionsSecret } from './secrets.ts'
 
 export type LastConfiguration = {
   readonly text: string
@@ -12,6 +12,21 @@ export type LastConfiguration = {
 
 /** Characters of a configuration that a cure quotes. */
 const LONGEST = 400
+
+/** For a message: whole where that is possible, else its beginning; nothing of one that may have a secret. */
+export function shownText(text: string): string {
+  const whole = quotable(text)
+  if (whole !== undefined) return whole
+  return mentionsSecret(text) || hasSecret(parsedOrNull(text)) ? '(not shown: it has a secret)' : shortened(text)
+}
+
+function parsedOrNull(text: string): Json {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return null
+  }
+}
 
 /** On one line; `undefined` if it is no JSON, too long to be quoted in a message, or has a secret. */
 export function quotable(text: string): string | undefined {

@@ -22,6 +22,7 @@ import { WeftError } from '../base/error.ts'
 import { check, spelled } from './check.ts'
 import { isTooDeep, type Json, type JsonObject, NESTED_JSON } from './json.ts'
 import { booleanKey, findKey, integerKey, invalid, joinPath, textKey } from './keys.ts'
+import { mentionsSecret } from './secrets.ts'
 
 export type { Json, JsonObject }
 
@@ -147,11 +148,17 @@ const tooLong = (source: string): WeftError =>
     `write a JSON object as in ${EXAMPLE}`
   )
 
+/** V8 quotes what is around the fault, which may be a secret. */
+function fault(text: string, cause: unknown): string {
+  const { message } = cause as SyntaxError
+  return mentionsSecret(text) ? message.replace(/, (?:\.{3})?"[\s\S]*is not valid JSON$/, '') : message
+}
+
 function notJson(text: string, source: string, cause: unknown): WeftError {
   const reason =
     text.trim() === ''
       ? 'is empty'
-      : `is not JSON, which has no comments, no single quotes and no comma before } or ] (${(cause as SyntaxError).message})`
+      : `is not JSON, which has no comments, no single quotes and no comma before } or ] (${fault(text, cause)})`
   return new WeftError('CONFIG_INVALID', `${source} ${reason}`, `write a JSON object as in ${EXAMPLE}`, { cause })
 }
 

@@ -11,3 +11,6 @@ export const hasSecret = (value: Json): boolean =>
   typeof value === 'object' &&
   value !== null &&
   Object.entries(value).some(([name, each]) => isSecretKey(name) || hasSecret(each))
+
+/** Whether a text, which may be no JSON, seems to have one. */
+export const mentionsSecret = (text: string): boolean => [...SECRETS].some((name) => text.toLowerCase().includes(name))

@@ -1,5 +1,5 @@
 // What weftd removes when it ends on a node that flanneld takes over again: rules that would drop packets once nobody
-// keeps their sets, and devices that only Weft has. Everything else stays for flanneld and for running pods.
+// keeps their sets, and devices and ports that would be in its way. All else stays for flanneld and for running pods.
 import { rmSync } from 'node:fs'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
@@ -7,16 +7,22 @@ import type { Reconciler } from '../reconcile/reconciler.ts'
 import { deviceOf, type KernelObject } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
 
-/** Chains and sets of daemon/firewall/tunnel-guard.ts: a later peer is not in their sets, and would be cut off. */
-const GUARD = /^tunnel_/
-/** Devices that Weft's backends make, and flanneld's do not. */
-const OWN_DEVICE = /^weft[-.]/
+/**
+ * Chains and sets of daemon/firewall/tunnel-guard.ts, in whose sets a later peer is not, and of
+ * daemon/firewall/clear-guard.ts, which lets packets out by Weft's devices only: pods would be cut off.
+ */
+const GUARD = /^(tunnel|clear|encrypted)_/
+/** Devices that Weft's backends make; flanneld makes its TUN device anew, under another name beside this one. */
+const OWN_DEVICE = /^(weft[-.]|flannel0$)/
+/** What holds the UDP port that flanneld binds. */
+const HOLDS_PORT: ReadonlySet<string> = new Set(['fou', 'tunnel-socket', 'tunnel-peer'])
 
 /** Whether the object stays, so that no packet is lost until flanneld has its own. */
 export function staysForFlanneld(object: KernelObject): boolean {
   if (object.kind === 'nft-chain') return object.table !== NFT_TABLE || !GUARD.test(object.chain)
   if (object.kind === 'nft-set' || object.kind === 'nft-element')
     return object.table !== NFT_TABLE || !GUARD.test(object.set)
+  if (HOLDS_PORT.has(object.kind)) return false
   const device = object.kind === 'link' ? object.name : deviceOf(object)
   return device === undefined || !OWN_DEVICE.test(device)
 }

@@ -234,7 +234,7 @@ function backendIn(text: string | undefined) {
 
 function parsed(text: string | undefined): Json {
   try {
-    return JSON.parse(text ?? '') as Json
+    return (JSON.parse(text ?? '') as Json | null) ?? {}
   } catch {
     return {}
   }

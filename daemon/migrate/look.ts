@@ -51,13 +51,22 @@ export async function look({ places, subnetFile, weftdAnswers }: LookDeps): Prom
 const namespaceOf = (pid: number | 'self'): number | undefined =>
   statSync(`/proc/${pid}/ns/net`, { throwIfNoEntry: false })?.ino
 
-/** Processes of this name in our network namespace. */
+/**
+ * Processes of this name in our network namespace that root has started, or our own user: any user may give a process
+ * this name, and its command line would become weftd's.
+ */
 export function pidsOf(name: string): readonly number[] {
   const own = namespaceOf('self')
   return readdirSync('/proc')
     .filter((entry) => /^\d+$/.test(entry))
     .map(Number)
-    .filter((pid) => textOf(`/proc/${pid}/comm`).trimEnd() === name && namespaceOf(pid) === own)
+    .filter((pid) => textOf(`/proc/${pid}/comm`).trimEnd() === name && namespaceOf(pid) === own && isTrusted(pid))
+}
+
+/** The real user counts: of a program with the set-user-ID bit the effective one is root, whoever runs it. */
+function isTrusted(pid: number): boolean {
+  const user = /^Uid:\s+(\d+)\s/m.exec(textOf(`/proc/${pid}/status`))?.[1]
+  return user !== undefined && [0, process.getuid?.()].includes(Number(user))
 }
 
 function textOf(path: string): string {

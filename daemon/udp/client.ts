@@ -102,7 +102,8 @@ export class ProxyClient implements TunnelPort {
   async follow(): Promise<void> {
     const backoff = new Backoff({ firstMs: 20, longestMs: 5_000 })
     while (!this.#signal.aborted) {
-      if (this.#socket === undefined && this.#connection === undefined) {
+      // One that takes over is on its way, with what the other had.
+      if (this.#socket === undefined && this.#connection === undefined && !this.#isStarting) {
         await this.#wakeup.next(this.#signal)
         continue
       }
@@ -147,15 +148,16 @@ export class ProxyClient implements TunnelPort {
     }
   }
 
-  /** Tells the proxy what it does not have. */
+  /** Tells the proxy what it does not have. One that has taken over for a tunnel that has ended meanwhile ends. */
   async #update(hello: Hello): Promise<void> {
     const put = new Map([...this.#peers].filter(([subnet, to]) => hello.peers.get(subnet) !== to))
     const remove = [...hello.peers.keys()].filter((subnet) => !this.#peers.has(subnet))
     const [have, want] = [hello.socket, this.#socket]
     const isSame = have?.device === want?.device && sameIp(have?.local, want?.local) && have?.port === want?.port
+    const isOver = want === undefined && this.#hasAsked && this.#options.start !== undefined
     this.#heard(hello)
-    if (isSame && put.size === 0 && remove.length === 0) return
-    await this.#tell({ ...(!isSame && { socket: want ?? null }), put, remove })
+    if (isSame && !isOver && put.size === 0 && remove.length === 0) return
+    await this.#tell({ ...(!isSame && { socket: want ?? null }), put, remove, ...(isOver && { end: true }) })
   }
 
   #resume({ socket, peers }: Hello): void {
@@ -209,6 +211,7 @@ export class ProxyClient implements TunnelPort {
   }
 
   #away(why: string): void {
+    if (this.#socket === undefined) return
     this.#options.health.raise('UDP_PROXY_AWAY', `${this.#options.path}: ${why}`)
   }
 }

@@ -2,8 +2,7 @@
 // network.
 import { Backoff, retry } from '../../base/backoff.ts'
 import { reasonOf, WeftError } from '../../base/error.ts'
-import { shortened } from '../../base/printable.ts'
-import { configurationArgument, quotable } from '../../config/last.ts'
+import { configurationArgument, shownText } from '../../config/last.ts'
 import { type Lease, leaseKey } from '../../lease/lease.ts'
 import type { LeaseEvent, LeaseRequest, Store, StoreDeps, StoreEvent } from '../../lease/store.ts'
 import { answered } from './claim.ts'
@@ -79,7 +78,7 @@ export class EtcdStore implements Store {
     else
       report.raise(
         'CONFIG_MISSING',
-        `${place} has no key ${key} in its v3 API, but in its v2 API, which is not read: ${quotable(v2.text) ?? shortened(v2.text)}`,
+        `${place} has no key ${key} in its v3 API, but in its v2 API, which is not read: ${shownText(v2.text)}`,
         `copy it to the v3 API: ${copyCommand(v2, key)}`
       )
   }

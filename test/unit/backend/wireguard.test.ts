@@ -178,6 +178,16 @@ test('two nodes with one key are a conflict of that key', () => {
   assert.deepEqual([claim?.code, claim?.key, claim?.by], ['WIREGUARD_KEY_CONFLICT', key(2), '192.0.2.2'])
 })
 
+test('a lease that has the key of another node in one family only is such a conflict, too', () => {
+  const both = { ...lease, backendData: { 4: { PublicKey: key(3) }, 6: { PublicKey: key(2) } } }
+  assert.deepEqual(
+    backends.claims(both).map((claim) => claim.key),
+    [key(3), key(2)]
+  )
+  const same = { ...lease, backendData: { 4: { PublicKey: key(2) }, 6: { PublicKey: key(2) } } }
+  assert.equal(backends.claims(same).length, 1)
+})
+
 test('a peer with two leases gets the addresses of both, and is where the latest says', () => {
   const [old] = configured().peer({ ...lease, subnet: { 4: prefix('10.244.7.0/24') } }, node) as readonly [WgPeer]
   const [now] = configured().peer({ ...lease, publicIp: { 4: ip('192.0.2.9') } }, node) as readonly [WgPeer]

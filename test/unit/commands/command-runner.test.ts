@@ -282,3 +282,18 @@ test('weftd’s own variables are no command’s, and without permission nothing
   )
   assert.ok(existsSync(join(scene.folder, 'commands/10.1.2.0-24.json')))
 })
+
+test('a lease whose data are no text, and that Peers has not looked at yet, ends neither a start nor weftd', async () => {
+  await using scene = new CommandScene()
+  scene.put(SECOND)
+  const keys = into(scene, { SubnetAddCommand: ADD, SubnetRemoveCommand: REMOVE })
+  await scene.start(keys)
+  const [added, removed] = ['add 10.1.2.0/24 192.0.2.2 aa bb', 'remove 10.1.2.0/24 192.0.2.2 aa bb']
+  await has(scene, added)
+  await scene.settled()
+  scene.leases.set('10.1.2.0-24', leaseOf('10.1.2.0/24', '192.0.2.2', { VtepMAC: 'x' }))
+  scene.runner.placed(scene.place)
+  await has(scene, added, removed)
+  scene.put(SECOND)
+  await has(scene, added, removed, added)
+})

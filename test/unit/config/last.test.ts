@@ -1,7 +1,7 @@
 // What the cure of a missing configuration says to write: what this node used last, whatever it contains.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { configurationArgument, configurationToWrite } from '../../../daemon/config/last.ts'
+import { configurationArgument, configurationToWrite, shownText } from '../../../daemon/config/last.ts'
 
 const last = (text: string) => ({ text, path: '/run/weft/lease.json' })
 
@@ -27,4 +27,10 @@ test('one that has a secret is read from its file, and not quoted', () => {
     assert.match(text, /jq -r \.configuration \/run\/weft\/lease\.json/)
     assert.doesNotMatch(text, /hidden/)
   }
+})
+
+test('a message shows the beginning of one that is long, and nothing of one that has a secret, valid or not', () => {
+  assert.match(shownText(JSON.stringify({ Network: 'x'.repeat(1_000) })), /^\{"Network":"x+…$/)
+  for (const text of ['{"Psk":"hidden"}', '{"Psk":"hidden"', '{"\\u0050SK":"hidden"}'])
+    assert.doesNotMatch(shownText(text), /hidden/)
 })

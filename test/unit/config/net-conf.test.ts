@@ -245,3 +245,11 @@ test('a configuration nested a thousandfold is refused as such, not by an overfl
     })
   assert.throws(() => parse({ Network: '['.repeat(99) }), /Network is "\[/)
 })
+
+test('what is no JSON is not quoted where it may have a secret', () => {
+  assert.throws(() => parseNetConf('{"PSK":hidden}', SOURCE), {
+    code: 'CONFIG_INVALID',
+    message: /^etcd key .* is not JSON, .* \(Unexpected token 'h'\)$/
+  })
+  assert.throws(() => parseNetConf('{"Network":shown}', SOURCE), /shown/)
+})

@@ -3,11 +3,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { handBack, staysForFlanneld } from '../../../daemon/lifecycle/hand-back.ts'
 import type { KernelObject } from '../../../daemon/state/object.ts'
-import { parsePrefix } from '../../../ipam/address.ts'
+import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 
 const inWeft = { family: 'inet', table: 'weft' } as const
 const because = 'x'
 const prefix = parsePrefix('10.244.1.0/24') ?? assert.fail()
+
+const ip = parseIp('192.0.2.1') ?? assert.fail()
 
 const chain = (name: string): KernelObject => ({ kind: 'nft-chain', ...inWeft, chain: name, digests: [], because })
 const goes: readonly KernelObject[] = [
@@ -15,7 +17,18 @@ const goes: readonly KernelObject[] = [
   { kind: 'nft-set', ...inWeft, set: 'tunnel_senders', form: 'set', declaration: 'type ifname', because },
   { kind: 'nft-element', ...inWeft, set: 'tunnel_nodes_4', key: '192.0.2.1', because },
   { kind: 'link', name: 'weft-gw', form: { type: 'bridge' }, because },
-  { kind: 'address', device: 'weft-gw', prefix, because }
+  { kind: 'address', device: 'weft-gw', prefix, because },
+  // Those of the wireguard backend name Weft's devices: flanneld's would be cut off.
+  chain('clear_forward'),
+  chain('clear_output'),
+  { kind: 'nft-set', ...inWeft, set: 'encrypted_4', form: 'set', declaration: 'type ipv4_addr', because },
+  { kind: 'nft-element', ...inWeft, set: 'encrypted_4', key: '10.244.2.0', because },
+  { kind: 'link', name: 'weft-wg', form: { type: 'wireguard' }, because },
+  // Those of the udp backend hold the port that flanneld binds.
+  { kind: 'fou', port: 8285, local: ip, protocol: 4, because },
+  { kind: 'tunnel-socket', device: 'flannel0', local: ip, port: 8285, because },
+  { kind: 'tunnel-peer', device: 'flannel0', subnet: prefix, to: ip, because },
+  { kind: 'link', name: 'flannel0', form: { type: 'tun' }, because }
 ]
 const stays: readonly KernelObject[] = [
   chain('postrouting'),

@@ -138,3 +138,11 @@ for (const [what, facts, pattern] of [
     assert.match(String(faults[0]?.message), pattern)
   })
 }
+
+test('a configuration that is no object is flannel’s default backend, as flanneld has it, and no exception', () => {
+  for (const text of ['null', '7', '{', '{"Backend":null}'])
+    assert.match(
+      String(clusterPlan({ sets: [set], data: { 'net-conf.json': text }, nodes: [] }).found[0]),
+      /backend udp$/
+    )
+})

@@ -130,3 +130,18 @@ test('where something else starts it, weftd does not', async () => {
   running[0]?.stop.abort()
   await running[0]?.ended
 })
+
+test('a tunnel that ends while its proxy is being replaced leaves none', async () => {
+  const { running, weftd, has } = scene('replaced-at-the-end')
+  const first = await weftd('1')
+  await first.client.apply([put(socket)])
+  await until(async () => (await has())?.socket !== undefined, 'the socket')
+  await first.stop()
+  const second = await weftd('2')
+  await second.client.apply([remove(socket)])
+  let left = running.length
+  for (const { ended } of running) void ended.then(() => left--)
+  await until(() => running.length === 2 && left === 0, 'both proxies to have ended')
+  assert.equal(await has(), undefined)
+  await second.stop()
+})
