@@ -1,34 +1,18 @@
 // Starts and stops flanneld and weftd: by their units, or by the commands of the command line.
 import { rmSync, statSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { contentOf, makeDirectory } from '../../ipam/files.ts'
-import { WeftError } from '../base/error.ts'
 import { replaceFile } from '../base/replace-file.ts'
 import type { Commands, KnownFlanneld } from './facts.ts'
 import { pidsOf } from './look.ts'
 import { mustRun, wordsOf } from './program.ts'
 import { environmentFile, type Settings } from './settings.ts'
+import { until } from './until.ts'
 
 /** weftd's settings; the unit reads them by the drop-in. */
-export const SETTINGS_FILE = '/etc/weft/migrated.env'
+const SETTINGS_FILE = '/etc/weft/migrated.env'
 const DROP_IN = '/etc/systemd/system/weftd.service.d/50-migrated.conf'
 const DROP_IN_TEXT = `# Written by weftctl migrate: flanneld's settings.\n[Service]\nEnvironmentFile=${SETTINGS_FILE}\n`
 const UNIT = 'weftd.service'
-/** Milliseconds between two looks at what is awaited. */
-const POLL = 50
-
-/** Waits for a condition. Errors: MIGRATE_FAILED with `what` at the deadline, in milliseconds. */
-export async function until(
-  isMet: () => boolean | Promise<boolean>,
-  { what, cure, deadlineMs }: { readonly what: string; readonly cure: string; readonly deadlineMs: number }
-): Promise<void> {
-  const end = performance.now() + deadlineMs
-  while (!(await isMet())) {
-    if (performance.now() >= end)
-      throw new WeftError('MIGRATE_FAILED', `waited ${deadlineMs / 1000} s in vain for ${what}`, cure)
-    await sleep(POLL)
-  }
-}
 
 export type Daemons = {
   readonly commands: Commands

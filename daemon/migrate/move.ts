@@ -17,7 +17,6 @@ import {
   startWeftd,
   stopFlanneld,
   stopWeftd,
-  until,
   writeSettings
 } from './daemons.ts'
 import type { Facts, KnownFlanneld, MoveRecord } from './facts.ts'
@@ -25,6 +24,7 @@ import { firewallFacts, removeFlannelRules, removeWeftRules } from './firewall.t
 import { pidsOf } from './look.ts'
 import { APPLY, type Places, ROLLBACK, type StepName, settingsOf } from './plan.ts'
 import { keep, keptConflist, keptPlugin, removeRecord, restore, writeRecord } from './record.ts'
+import { until } from './until.ts'
 
 export type Move = {
   readonly facts: Facts
