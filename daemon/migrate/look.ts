@@ -9,6 +9,7 @@ import { BACKENDS, registry } from '../backend/registry.ts'
 import { parseSubnetEnv } from '../config/subnet-env.ts'
 import { namedList, takenBefore } from '../lifecycle/conflist.ts'
 import { foreignPlugins } from '../lifecycle/install.ts'
+import { pidsOf } from '../lifecycle/processes.ts'
 import type { Conflist, Facts, FlannelDevice, KnownFlanneld, RunBy } from './facts.ts'
 import { firewallFacts } from './firewall.ts'
 import type { Places } from './plan.ts'
@@ -46,18 +47,6 @@ export async function look({ places, subnetFile, weftdAnswers }: LookDeps): Prom
     hasPluginSource: statSync(join(places.cniSourceDir, 'weft'), { throwIfNoEntry: false }) !== undefined,
     ...(await firewallFacts())
   }
-}
-
-const namespaceOf = (pid: number | 'self'): number | undefined =>
-  statSync(`/proc/${pid}/ns/net`, { throwIfNoEntry: false })?.ino
-
-/** Processes of this name in our network namespace. */
-export function pidsOf(name: string): readonly number[] {
-  const own = namespaceOf('self')
-  return readdirSync('/proc')
-    .filter((entry) => /^\d+$/.test(entry))
-    .map(Number)
-    .filter((pid) => textOf(`/proc/${pid}/comm`).trimEnd() === name && namespaceOf(pid) === own)
 }
 
 function textOf(path: string): string {

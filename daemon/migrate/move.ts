@@ -8,6 +8,7 @@ import { replaceFile } from '../base/replace-file.ts'
 import { CONFLIST_NAME } from '../lifecycle/conflist.ts'
 import { handedBackMark, removeConflist } from '../lifecycle/conflist-file.ts'
 import { installPlugins, removePlugins } from '../lifecycle/install.ts'
+import { pidsOf } from '../lifecycle/processes.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
 import {
   type Daemons,
@@ -21,7 +22,6 @@ import {
 } from './daemons.ts'
 import type { Facts, KnownFlanneld, MoveRecord } from './facts.ts'
 import { firewallFacts, removeFlannelRules, removeWeftRules } from './firewall.ts'
-import { pidsOf } from './look.ts'
 import { APPLY, type Places, ROLLBACK, type StepName, settingsOf } from './plan.ts'
 import { keep, keptConflist, keptPlugin, removeRecord, restore, writeRecord } from './record.ts'
 import { until } from './until.ts'
