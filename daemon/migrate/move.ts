@@ -174,7 +174,7 @@ export function pluginsBack({ plugins, conflist }: MoveRecord, { migrateDir, cni
   removePlugins(cniBinDir)
 }
 
-/** flanneld writes subnet.env when it holds its lease and its rules are set; weftd's of before may still be there. */
+/** flanneld writes subnet.env when it holds its lease and its rules are set; an older one of weftd's may still be there. */
 async function proveFlanneld({ subnetFile, facts, daemons }: Move): Promise<void> {
   const isWritten = async (): Promise<boolean> => {
     const [pid] = pidsOf('flanneld')

@@ -34,5 +34,5 @@ export const until = (
 ): Promise<void> =>
   untilNothing(async () => ((await isMet()) ? undefined : what), {
     ...{ deadlineMs, everyMs: POLL },
-    late: () => new WeftError('MIGRATE_FAILED', `waited ${deadlineMs / 1000} s in vain for ${what}`, cure)
+    late: () => new WeftError('MIGRATE_FAILED', `waited ${deadlineMs / 1000} s for ${what}`, cure)
   })
