@@ -7,8 +7,11 @@ import type { Reconciler } from '../reconcile/reconciler.ts'
 import { deviceOf, type KernelObject } from '../state/object.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
 
-/** Chains and sets of daemon/firewall/tunnel-guard.ts: a later peer is not in their sets, and would be cut off. */
-const GUARD = /^tunnel_/
+/**
+ * Chains and sets of daemon/firewall/tunnel-guard.ts and daemon/firewall/clear-guard.ts: a later peer is not in their
+ * sets, and flanneld's devices are not in their rules; both would be cut off.
+ */
+const GUARD = /^(tunnel|clear|encrypted)_/
 /** Devices that Weft's backends make, and flanneld's do not. */
 const OWN_DEVICE = /^weft[-.]/
 
