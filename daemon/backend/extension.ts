@@ -13,7 +13,7 @@ import { gatewayHolder, gatewayOf } from './gateway-holder.ts'
 
 export type ExtensionConfig = Omit<Commands, 'input'>
 
-/** Characters of a command: what is longer belongs into a script. */
+/** Characters of a command: anything longer belongs in a script. */
 const LONGEST = 8_192
 
 const rule = `a command line of at most ${LONGEST} characters`

@@ -1,4 +1,4 @@
-// What the commands of the network configuration are given: another node's lease, or this node's place.
+// Environment and input of the commands of the network configuration: another node's lease, or this node's place.
 import { formatIp, formatPrefix, type Ip, type PerFamily, type Prefix } from '../../ipam/address.ts'
 import type { Command, Commands } from '../backend/backend.ts'
 import { type Lease, leaseKey } from '../lease/lease.ts'

@@ -1,4 +1,4 @@
-// Runs one program with bounds: a deadline, standard input, and what it printed, of which only so much is kept.
+// Runs a program in a process group of its own, with a deadline and a limit on the output that is kept.
 import { spawn } from 'node:child_process'
 import { shortened } from '../base/printable.ts'
 
@@ -24,12 +24,12 @@ export type Ran = {
 
 /** Bytes of standard output that are kept; the rest is read and dropped. */
 export const MOST_PRINTED = 64 << 10
-/** Characters of what it said. */
+/** Characters kept of both outputs, for messages. */
 const MOST_SAID = 400
 const STOPPED = 'was ended: weftd stops'
-/** Milliseconds that it has to come to its end when weftd stops. */
+/** Milliseconds that it has to end by itself when weftd stops. */
 const GRACE = 3_000
-/** Milliseconds after its end in which what it wrote may still arrive: its own children may hold the pipes for ever. */
+/** Milliseconds after its end for which its output is still read: its children may keep the pipes open forever. */
 const DRAIN = 200
 
 /**

@@ -1,5 +1,5 @@
-// The commands before and after this node takes its lease, and at its end: each is run once for what it is about, also
-// over a restart of weftd.
+// Runs the commands before and after this node takes its lease, and when weftd stops: each once for the same data, even
+// if weftd restarts.
 
 import type { Command, Commands } from '../backend/backend.ts'
 import { WeftError } from '../base/error.ts'

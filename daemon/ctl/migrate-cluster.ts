@@ -19,9 +19,13 @@ import {
   toMove,
   weftObjects
 } from '../migrate/cluster.ts'
+import { untilNothing } from '../migrate/until.ts'
 import type { Asking } from './command.ts'
 import { reached } from './proof.ts'
 import { askPod, type Kubectl, weftPods } from './remote.ts'
+
+/** Milliseconds between two looks at the cluster. */
+const POLL = 500
 
 type Cluster = { readonly asking: Asking; readonly kubectl: Kubectl; readonly facts: ClusterFacts }
 
@@ -213,19 +217,16 @@ async function inPod(
 }
 
 /** Errors: KUBECTL_FAILED. What could not be asked is awaited, too: pods come and go. */
-async function waited(what: string, seconds: number, look: () => Promise<string | undefined>): Promise<void> {
-  const end = performance.now() + seconds * 1000
-  for (;;) {
-    const reason = await look().catch((error: unknown) => reasonOf(error))
-    if (reason === undefined) return
-    if (performance.now() >= end)
-      throw new WeftError(
+function waited(what: string, seconds: number, look: () => Promise<string | undefined>): Promise<void> {
+  return untilNothing(() => look().catch(reasonOf), {
+    ...{ deadlineMs: seconds * 1000, everyMs: POLL },
+    late: (reason) =>
+      new WeftError(
         'MIGRATE_UNPROVEN',
         `${what}: after ${seconds} s ${reason}`,
         'look at its pods (kubectl get pods -A -o wide) and at "kubectl weft peers"; then run the same command again'
       )
-    await new Promise((resolve) => setTimeout(resolve, 500))
-  }
+  })
 }
 
 /** Errors: as `applyTo`. */

@@ -131,7 +131,7 @@ async function answersOn({ ask }: Asking): Promise<boolean> {
   }
 }
 
-/** Milliseconds between two questions; for which a peer may not have been asked yet without a reason. */
+/** Milliseconds between two questions. */
 const POLL = 200
 
 /**
@@ -139,19 +139,20 @@ const POLL = 200
  * (its backend is another one) does not count.
  */
 async function proveWeftd({ ask, migrate: { ignoreLost }, out }: Asking, deadlineMs: number): Promise<void> {
-  const end = performance.now() + deadlineMs
-  for (;;) {
-    const state = await reached(ask).catch((error: unknown) => ({ waits: reasonOf(error), lost: [] }))
-    if (state.waits === '' && (state.lost.length === 0 || ignoreLost)) {
-      for (const each of state.lost) out(`not reached, and ignored: ${printable(each)}\n`)
-      return
-    }
-    if (performance.now() >= end)
-      throw new WeftError(
+  const look = async (): Promise<string | undefined> => {
+    const { waits, lost } = await reached(ask).catch((error: unknown) => ({ waits: reasonOf(error), lost: [] }))
+    if (waits !== '' || (lost.length > 0 && !ignoreLost)) return waits || `does not reach ${lost.join('; ')}`
+    for (const each of lost) out(`not reached, and ignored: ${printable(each)}\n`)
+    return undefined
+  }
+  const { untilNothing } = await import('../migrate/until.ts')
+  await untilNothing(look, {
+    ...{ deadlineMs, everyMs: POLL },
+    late: (reason) =>
+      new WeftError(
         'MIGRATE_UNPROVEN',
-        `weftd runs, but after ${deadlineMs / 1000} s ${state.waits || `does not reach ${state.lost.join('; ')}`}`,
+        `weftd runs, but after ${deadlineMs / 1000} s ${reason}`,
         'run "weftctl status" and "weftctl peers" for the cause; if those nodes were down before, use --ignore-lost'
       )
-    await new Promise((resolve) => setTimeout(resolve, POLL))
-  }
+  })
 }

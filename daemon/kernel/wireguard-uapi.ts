@@ -13,7 +13,7 @@ const LONGEST = 16 << 20
 /** Milliseconds for an answer. */
 const PATIENCE = 5_000
 
-export const uapiSocket = (device: string): string => `/run/wireguard/${device}.sock`
+const uapiSocket = (device: string): string => `/run/wireguard/${device}.sock`
 
 /** The answer's number from errno(3) was not 0. */
 export class UapiRefused extends Error {
@@ -63,8 +63,8 @@ function peerLines({ publicKey, remove, ...peer }: PeerChange): readonly string[
 type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
 /**
- * The device in the answer to `get=1`, whose public key follows from the private one. Lines that are not known
- * are passed over. Errors: WIREGUARD_ANSWER; UapiRefused.
+ * The device in the answer to `get=1`, whose public key follows from the private one. Unknown lines
+ * are ignored. Errors: WIREGUARD_ANSWER; UapiRefused.
  */
 export function deviceInText(text: string): DeviceState {
   let [publicKey, listenPort, seconds] = ['', 0, 0]

@@ -164,7 +164,7 @@ export type ClusterFacts = {
 }
 export type ClusterNode = { readonly name: string; readonly isMoved: boolean; readonly hasFlannel: boolean }
 
-export type ClusterPlan = {
+type ClusterPlan = {
   readonly found: readonly string[]
   readonly steps: readonly string[]
   readonly gap: string

@@ -1,34 +1,18 @@
 // Starts and stops flanneld and weftd: by their units, or by the commands of the command line.
 import { rmSync, statSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { contentOf, makeDirectory } from '../../ipam/files.ts'
-import { WeftError } from '../base/error.ts'
 import { replaceFile } from '../base/replace-file.ts'
+import { trustedPidsOf } from '../lifecycle/processes.ts'
 import type { Commands, KnownFlanneld } from './facts.ts'
-import { pidsOf } from './look.ts'
 import { mustRun, wordsOf } from './program.ts'
 import { environmentFile, type Settings } from './settings.ts'
+import { until } from './until.ts'
 
 /** weftd's settings; the unit reads them by the drop-in. */
-export const SETTINGS_FILE = '/etc/weft/migrated.env'
+const SETTINGS_FILE = '/etc/weft/migrated.env'
 const DROP_IN = '/etc/systemd/system/weftd.service.d/50-migrated.conf'
 const DROP_IN_TEXT = `# Written by weftctl migrate: flanneld's settings.\n[Service]\nEnvironmentFile=${SETTINGS_FILE}\n`
 const UNIT = 'weftd.service'
-/** Milliseconds between two looks at what is awaited. */
-const POLL = 50
-
-/** Waits for a condition. Errors: MIGRATE_FAILED with `what` at the deadline, in milliseconds. */
-export async function until(
-  isMet: () => boolean | Promise<boolean>,
-  { what, cure, deadlineMs }: { readonly what: string; readonly cure: string; readonly deadlineMs: number }
-): Promise<void> {
-  const end = performance.now() + deadlineMs
-  while (!(await isMet())) {
-    if (performance.now() >= end)
-      throw new WeftError('MIGRATE_FAILED', `waited ${deadlineMs / 1000} s in vain for ${what}`, cure)
-    await sleep(POLL)
-  }
-}
 
 export type Daemons = {
   readonly commands: Commands
@@ -63,9 +47,9 @@ function replaceIfOther(path: string, text: string, mode: number): void {
 export async function stopFlanneld(flanneld: KnownFlanneld, { commands, deadlineMs }: Daemons): Promise<void> {
   if (commands.stopFlanneld) {
     // Also when none runs: the command may keep it from starting again.
-    if (pidsOf('flanneld').length > 0) await mustRun(wordsOf(commands.stopFlanneld))
+    if (trustedPidsOf('flanneld').length > 0) await mustRun(wordsOf(commands.stopFlanneld))
   } else if (flanneld.runBy.kind === 'unit') await mustRun(['systemctl', 'disable', '--now', flanneld.runBy.unit])
-  await until(() => pidsOf('flanneld').length === 0, {
+  await until(() => trustedPidsOf('flanneld').length === 0, {
     what: 'flanneld to end',
     cure: 'stop what starts it again, then run the same command again',
     deadlineMs
@@ -73,13 +57,13 @@ export async function stopFlanneld(flanneld: KnownFlanneld, { commands, deadline
 }
 
 export async function startFlanneld(flanneld: KnownFlanneld, { commands, deadlineMs }: Daemons): Promise<void> {
-  if (pidsOf('flanneld').length === 0) {
+  if (trustedPidsOf('flanneld').length === 0) {
     if (commands.startFlanneld) await mustRun(wordsOf(commands.startFlanneld))
     else if (flanneld.runBy.kind === 'unit') await mustRun(['systemctl', 'start', flanneld.runBy.unit])
   }
   if (flanneld.runBy.kind === 'unit' && flanneld.runBy.isEnabled && !commands.startFlanneld)
     await mustRun(['systemctl', 'enable', flanneld.runBy.unit])
-  await until(() => pidsOf('flanneld').length > 0, {
+  await until(() => trustedPidsOf('flanneld').length > 0, {
     what: 'flanneld to run',
     cure: 'look at its log for why it ended, then run the same command again',
     deadlineMs
@@ -106,9 +90,9 @@ export async function startWeftd(
 
 export async function stopWeftd({ commands, hasWeftdUnit, deadlineMs }: Daemons): Promise<void> {
   if (commands.stopWeftd) {
-    if (pidsOf('weftd').length > 0) await mustRun(wordsOf(commands.stopWeftd))
+    if (trustedPidsOf('weftd').length > 0) await mustRun(wordsOf(commands.stopWeftd))
   } else if (hasWeftdUnit) await mustRun(['systemctl', 'disable', '--now', UNIT])
-  await until(() => pidsOf('weftd').length === 0, {
+  await until(() => trustedPidsOf('weftd').length === 0, {
     what: 'weftd to end',
     cure: 'stop it, then run the same command again',
     deadlineMs

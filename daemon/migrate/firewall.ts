@@ -49,7 +49,7 @@ async function legacySaved(): Promise<readonly { readonly tool: string; readonly
 const legacyChains = (saved: string): readonly string[] =>
   [...saved.matchAll(/^:(\S+) /gm)].map(([, name = '']) => name)
 
-export type FirewallFacts = { readonly chains: readonly string[]; readonly hostPortChains: number }
+type FirewallFacts = { readonly chains: readonly string[]; readonly hostPortChains: number }
 
 export const firewallFacts = (): Promise<FirewallFacts> =>
   withNft((nft) =>

@@ -9,6 +9,7 @@ import { BACKENDS, registry } from '../backend/registry.ts'
 import { parseSubnetEnv } from '../config/subnet-env.ts'
 import { namedList, takenBefore } from '../lifecycle/conflist.ts'
 import { foreignPlugins } from '../lifecycle/install.ts'
+import { trustedPidsOf } from '../lifecycle/processes.ts'
 import type { Conflist, Facts, FlannelDevice, KnownFlanneld, RunBy } from './facts.ts'
 import { firewallFacts } from './firewall.ts'
 import type { Places } from './plan.ts'
@@ -25,7 +26,7 @@ export type LookDeps = {
 /** Errors: MIGRATE_FAILED where the record or the firewall can't be read. */
 export async function look({ places, subnetFile, weftdAnswers }: LookDeps): Promise<Facts> {
   const record = readRecord(places.migrateDir)
-  const flanneldPids = pidsOf('flanneld')
+  const flanneldPids = trustedPidsOf('flanneld')
   const [pid] = flanneldPids
   const flanneld = record?.flanneld ?? (pid === undefined ? undefined : await flanneldOf(pid))
   const conflist = conflistIn(places.cniConfDir)
@@ -46,27 +47,6 @@ export async function look({ places, subnetFile, weftdAnswers }: LookDeps): Prom
     hasPluginSource: statSync(join(places.cniSourceDir, 'weft'), { throwIfNoEntry: false }) !== undefined,
     ...(await firewallFacts())
   }
-}
-
-const namespaceOf = (pid: number | 'self'): number | undefined =>
-  statSync(`/proc/${pid}/ns/net`, { throwIfNoEntry: false })?.ino
-
-/**
- * Processes of this name in our network namespace that root has started, or our own user: any user may give a process
- * this name, and its command line would become weftd's.
- */
-export function pidsOf(name: string): readonly number[] {
-  const own = namespaceOf('self')
-  return readdirSync('/proc')
-    .filter((entry) => /^\d+$/.test(entry))
-    .map(Number)
-    .filter((pid) => textOf(`/proc/${pid}/comm`).trimEnd() === name && namespaceOf(pid) === own && isTrusted(pid))
-}
-
-/** The real user counts: of a program with the set-user-ID bit the effective one is root, whoever runs it. */
-function isTrusted(pid: number): boolean {
-  const user = /^Uid:\s+(\d+)\s/m.exec(textOf(`/proc/${pid}/status`))?.[1]
-  return user !== undefined && [0, process.getuid?.()].includes(Number(user))
 }
 
 function textOf(path: string): string {

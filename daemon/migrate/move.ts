@@ -8,6 +8,7 @@ import { replaceFile } from '../base/replace-file.ts'
 import { CONFLIST_NAME } from '../lifecycle/conflist.ts'
 import { handedBackMark, removeConflist } from '../lifecycle/conflist-file.ts'
 import { installPlugins, removePlugins } from '../lifecycle/install.ts'
+import { trustedPidsOf } from '../lifecycle/processes.ts'
 import { NFT_TABLE } from '../state/ownership.ts'
 import {
   type Daemons,
@@ -17,14 +18,13 @@ import {
   startWeftd,
   stopFlanneld,
   stopWeftd,
-  until,
   writeSettings
 } from './daemons.ts'
 import type { Facts, KnownFlanneld, MoveRecord } from './facts.ts'
 import { firewallFacts, removeFlannelRules, removeWeftRules } from './firewall.ts'
-import { pidsOf } from './look.ts'
 import { APPLY, type Places, ROLLBACK, type StepName, settingsOf } from './plan.ts'
 import { keep, keptConflist, keptPlugin, removeRecord, restore, writeRecord } from './record.ts'
+import { until } from './until.ts'
 
 export type Move = {
   readonly facts: Facts
@@ -174,10 +174,10 @@ export function pluginsBack({ plugins, conflist }: MoveRecord, { migrateDir, cni
   removePlugins(cniBinDir)
 }
 
-/** flanneld writes subnet.env when it holds its lease and its rules are set; weftd's of before may still be there. */
+/** flanneld writes subnet.env when it holds its lease and its rules are set; an older one of weftd's may still be there. */
 async function proveFlanneld({ subnetFile, facts, daemons }: Move): Promise<void> {
   const isWritten = async (): Promise<boolean> => {
-    const [pid] = pidsOf('flanneld')
+    const [pid] = trustedPidsOf('flanneld')
     const about = statSync(subnetFile, { throwIfNoEntry: false })
     if (pid === undefined || about === undefined || about.mtimeMs < startedAt(pid) - 1000) return false
     return !facts.ipMasq || (await firewallFacts()).chains.length > 0

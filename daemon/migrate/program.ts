@@ -1,36 +1,15 @@
-// Runs another program to its end, without a shell.
-import { execFile } from 'node:child_process'
+// Runs the programs that a move needs: systemctl, iptables, and the commands of the command line.
 import { WeftError } from '../base/error.ts'
-
-export type Finished = { readonly exit: number | undefined; readonly stdout: string; readonly stderr: string }
+import { type Finished, type ProgramOptions, runToEnd } from '../base/program.ts'
 
 /** Milliseconds: systemctl waits until a daemon is ready. */
 const DEADLINE = 180_000
-/** Bytes; iptables-save of a large cluster has a few megabytes. */
-const LONGEST = 64 << 20
 
-export type RunOptions = {
-  readonly input?: string
-  /** This process's own when absent. */
-  readonly env?: Readonly<Record<string, string | undefined>>
-}
+type RunOptions = Omit<ProgramOptions, 'deadlineMs'>
 
-/** Never rejects: `exit` is undefined where it could not be run or did not end, and `stderr` says why. */
-export function runProgram(
-  [program = '', ...words]: readonly string[],
-  { input, env }: RunOptions = {}
-): Promise<Finished> {
-  return new Promise((resolve) => {
-    const options = { maxBuffer: LONGEST, timeout: DEADLINE, killSignal: 'SIGKILL', ...(env && { env }) } as const
-    const child = execFile(program, words, options, (error, stdout, stderr) => {
-      const exit = error === null ? 0 : typeof error.code === 'number' ? error.code : undefined
-      resolve({ exit, stdout, stderr: stderr.trim() || (error?.message ?? '') })
-    })
-    // A program that ends without reading its input closes the pipe; its exit status counts.
-    child.stdin?.on('error', () => undefined)
-    child.stdin?.end(input ?? '')
-  })
-}
+/** Never rejects. */
+export const runProgram = (words: readonly string[], options: RunOptions = {}): Promise<Finished> =>
+  runToEnd(words, { ...options, deadlineMs: DEADLINE })
 
 /** Errors: MIGRATE_FAILED with the program's last words. */
 export async function mustRun(words: readonly string[], options: RunOptions = {}): Promise<string> {

@@ -12,7 +12,7 @@ export type Flanneld = {
 }
 
 /** What weftd has besides flanneld's flags once it serves pods. */
-export type OwnSettings = { readonly cniConfDir: string; readonly cniConfSource: string }
+type OwnSettings = { readonly cniConfDir: string; readonly cniConfSource: string }
 
 const [OURS, THEIRS] = PREFIXES
 const TABLE: Flags = FLAGS

@@ -1,6 +1,5 @@
 // Keeps this node's chains for masquerading and forwarding in the iptables that the host uses, where nftables is not to
 // have them.
-
 import type { Log } from '../base/log.ts'
 import { iptablesChains } from '../firewall/iptables-chains.ts'
 import type { FirewallKind, FirewallOptions } from '../firewall/node-chains.ts'

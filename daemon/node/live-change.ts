@@ -1,4 +1,5 @@
-// A change of the network configuration while pods run: what is decided of it, told of it, and left of it.
+// Takes a change of the network configuration while pods run, or refuses it; logs the plan, and ends the earlier
+// configurations.
 import type { Registry } from '../backend/registry.ts'
 import { WeftError } from '../base/error.ts'
 import { liesWithin } from '../lease/acquire.ts'
@@ -85,11 +86,11 @@ export class LiveChange implements Disposable {
       configuration.refuse(decision)
       return undefined
     }
-    this.#tell(decision)
+    this.#logPlan(decision)
     return decision.inUse
   }
 
-  #tell({ changes, steps }: { readonly changes: readonly string[]; readonly steps: readonly string[] }): void {
+  #logPlan({ changes, steps }: { readonly changes: readonly string[]; readonly steps: readonly string[] }): void {
     const { log } = this.#deps
     log.info({ changes }, 'the network configuration has changed and is taken without a restart')
     for (const [index, step] of steps.entries()) log.info({ step: `${index + 1} of ${steps.length}` }, `plan: ${step}`)

@@ -41,8 +41,8 @@ export type Decision =
 /** Configurations beside the current one: more changes at once than anybody makes. */
 const MOST_EARLIER = 3
 
-export function planChange(before: InUse, next: Configured, given: ChangeFacts): Decision {
-  const facts = { ...given, beside: { ...given.node, kept: devicesOf(before.backend, given.node) } }
+export function planChange(before: InUse, next: Configured, change: ChangeFacts): Decision {
+  const facts = { ...change, beside: { ...change.node, kept: devicesOf(before.backend, change.node) } }
   const families = otherFamilies(before.conf, next.conf)
   if (families.length > 0) return { kind: 'refused', reasons: families, by: 'restart' }
   const renumbering = lostSubnets(before.conf, next.conf, facts)
@@ -50,7 +50,11 @@ export function planChange(before: InUse, next: Configured, given: ChangeFacts):
   const alone = aloneIn(before.read, next)
   if (alone !== undefined)
     return { kind: 'refused', reasons: [`${alone} can't reach nodes of both configurations meanwhile`], by: 'restart' }
-  const reasons = [...remade(before.read, next, facts), ...untold(before.read, next, facts), ...unreached(next, facts)]
+  const reasons = [
+    ...remade(before.read, next, facts),
+    ...indistinguishable(before.read, next, facts),
+    ...unreached(next, facts)
+  ]
   if (reasons.length > 0) return { kind: 'refused', reasons, by: 'restart' }
   const inUse = inUseWith(next, earlierOf(before, next, facts))
   return {
@@ -159,8 +163,8 @@ function remade(before: Configured, next: Configured, { node, beside }: Beside):
   })
 }
 
-/** Nodes of which nothing would say when they have changed. */
-function untold(before: Configured, next: Configured, facts: ChangeFacts): readonly string[] {
+/** Nodes whose leases would not show when they have changed. */
+function indistinguishable(before: Configured, next: Configured, facts: ChangeFacts): readonly string[] {
   const { others } = facts
   const published = publishedAnew(before, next, facts)
   if (published === undefined) return []

@@ -37,7 +37,7 @@ const MOST_SEGMENTS = 64
 const LARGEST = 65_507
 const ROOM = 4 * 65_536
 /** Datagrams of one call that are received, and room for each. */
-export const MOST_RECEIVED = 8
+const MOST_RECEIVED = 8
 export const RECEIVED_ROOM = 65_536
 
 const lasting = (length: number): Buffer => Buffer.allocUnsafeSlow(length).fill(0)
@@ -92,7 +92,7 @@ export type SenderOptions = {
   readonly port: number
   /** A datagram, or some of one length, that the kernel did not send, with the name of the error. */
   readonly refused: (errno: number) => void
-  /** Told once, when the kernel turns out not to cut datagrams. */
+  /** Called once, when the kernel turns out not to cut datagrams. */
   readonly withoutSegments: (why: string) => void
 }
 

@@ -18,7 +18,7 @@ const IFF_VNET_HDR = 0x4000
 /** Unfinished checksums, large TCP packets of IPv4, and those with congestion marks. */
 const TUN_F = 0x01 | 0x02 | 0x08
 /** Octets of struct virtio_net_hdr before each packet. */
-export const VIRTIO_HEADER = 10
+const VIRTIO_HEADER = 10
 /** Octets that one read may bring. */
 export const LARGEST_FRAME = VIRTIO_HEADER + 65_535
 /** Where the flags are in a struct ifreq. */

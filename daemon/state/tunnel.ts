@@ -1,4 +1,4 @@
-// What the process that serves a TUN device is told: the socket to use, and which node has which pods.
+// Configuration of the process that serves a TUN device: the socket to use, and which node has which pods.
 import type { Ip, Prefix } from '../../ipam/address.ts'
 
 type OfDevice = { readonly because?: string; readonly device: string }

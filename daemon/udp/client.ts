@@ -1,5 +1,5 @@
-// weftd's side of the proxy: keeps what it is told, starts it where nobody else does, and brings one that was started
-// anew up to date. A weftd that starts takes over what the proxy has.
+// weftd's side of the proxy: keeps its configuration, starts it where nobody else does, and sends a new one all of it. A
+// restarted weftd takes over what the proxy has.
 import { formatIp, formatPrefix, network, parseIp, parsePrefix, sameIp } from '../../ipam/address.ts'
 import { Backoff } from '../base/backoff.ts'
 import type { Log } from '../base/log.ts'
@@ -85,7 +85,7 @@ export class ProxyClient implements TunnelPort {
     for (const subnet of remove) this.#peers.delete(subnet)
     for (const [subnet, to] of put) this.#peers.set(subnet, to)
     const isOver = before !== undefined && this.#socket === undefined
-    await this.#tell({
+    await this.#send({
       ...((isSocketPut || isOver) && { socket: this.#socket ?? null }),
       ...{ put, remove: [...remove] },
       ...(isOver && this.#options.start !== undefined && { end: true })
@@ -157,7 +157,7 @@ export class ProxyClient implements TunnelPort {
     const isOver = want === undefined && this.#hasAsked && this.#options.start !== undefined
     this.#heard(hello)
     if (isSame && !isOver && put.size === 0 && remove.length === 0) return
-    await this.#tell({ ...(!isSame && { socket: want ?? null }), put, remove, ...(isOver && { end: true }) })
+    await this.#send({ ...(!isSame && { socket: want ?? null }), put, remove, ...(isOver && { end: true }) })
   }
 
   #resume({ socket, peers }: Hello): void {
@@ -193,10 +193,10 @@ export class ProxyClient implements TunnelPort {
     return undefined
   }
 
-  async #tell(request: Request): Promise<void> {
+  async #send(request: Request): Promise<void> {
     const answer = await this.#connection?.request(request)
     if (answer?.error !== undefined)
-      this.#options.log.error({ reason: answer.error }, 'weftd udp-proxy refuses what it is told')
+      this.#options.log.error({ reason: answer.error }, 'weftd udp-proxy refuses its configuration')
   }
 
   #heard({ carries, fault }: Status): void {

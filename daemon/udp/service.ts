@@ -1,5 +1,5 @@
-// What the proxy is told, and the forwarder that does it. While it can't, as without the device or when another program
-// has the port, it says why and tries again.
+// Configuration of the proxy, and the forwarder that carries it out. While that can't run, as without the device or when
+// another program has the port, reports why and tries again.
 import { formatIp, ipBytes, parseIp, parsePrefix } from '../../ipam/address.ts'
 import { reasonOf } from '../base/error.ts'
 import type { Log } from '../base/log.ts'
@@ -88,18 +88,18 @@ export class Service implements Disposable {
   #begin(): void {
     const { device, local, port } = this.#socket ?? {}
     if (device === undefined || local === undefined || port === undefined) {
-      this.#says(undefined)
+      this.#report(undefined)
       return
     }
     try {
       this.#lacks.clear()
       this.#forwarder = new Forwarder({
         ...{ device, local: ipBytes(local), port, table: this.#table, counters: this.#counters },
-        lacks: (what) => this.#isLacking(what),
+        lacks: (what) => this.#lacksOffload(what),
         ended: (error) => this.#ended(error)
       })
       this.#log.info({ device, local: formatIp(local), port, lacks: [...this.#lacks] }, 'carrying packets of pods')
-      this.#says(undefined)
+      this.#report(undefined)
     } catch (error) {
       this.#tryAgain(faultOf(error, { device, local, port }))
     }
@@ -112,11 +112,11 @@ export class Service implements Disposable {
 
   #tryAgain(fault: string): void {
     if (fault !== this.#fault) this.#log.warn({ fault }, 'packets of pods are not carried; trying again')
-    this.#says(fault)
+    this.#report(fault)
     this.#retry = setTimeout(() => this.#begin(), AGAIN)
   }
 
-  #isLacking(what: string): void {
+  #lacksOffload(what: string): void {
     this.#lacks.add(what)
     if (this.#forwarder === undefined) return
     this.#log.warn({ what }, 'the kernel lacks an offload; packets are carried one by one')
@@ -124,7 +124,7 @@ export class Service implements Disposable {
   }
 
   /** Always announced when it carries again: weftd may have heard otherwise. */
-  #says(fault: string | undefined): void {
+  #report(fault: string | undefined): void {
     if (fault !== undefined && fault === this.#fault) return
     this.#fault = fault
     this.#changed(this.status)

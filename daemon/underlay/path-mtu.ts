@@ -118,7 +118,7 @@ export class PathMtu {
     health.raise(
       'UNDERLAY_MTU',
       `the path to ${name} at ${address} carries ${mtu} bytes, packets of pods have up to ${most} between nodes${more}`,
-      `fix the MTU on the path to ${name}, or set MTU in Backend to ${mtu} and restart weftd on every node; the condition ends within 15 minutes`
+      `fix the MTU on the path to ${name}, or set MTU in Backend to ${mtu} and recreate the pods, which keep theirs; the condition ends within 15 minutes`
     )
   }
 }

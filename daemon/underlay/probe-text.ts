@@ -155,7 +155,7 @@ function largeText(facts: TextFacts): WayText {
         : `between this node (${here}) and ${theirs}`
   return {
     text: `packets of ${size} ${way} are lost, but small ones pass`,
-    cure: `raise the MTU on the path between ${here} and ${there} to ${outerMtu}, or set MTU in Backend to what it carries and restart weftd on every node`
+    cure: `raise the MTU on the path between ${here} and ${there} to ${outerMtu}, or set MTU in Backend to what it carries and recreate the pods, which keep theirs`
   }
 }
 

@@ -1,4 +1,4 @@
-// Framing of generic netlink (<linux/genetlink.h>): requests to a family, whose number the kernel is asked for by name.
+// Framing of generic netlink (<linux/genetlink.h>): requests to a family, whose number is looked up by name.
 import { KernelError } from './error.ts'
 import { Attributes, MalformedMessage, type Message, MessageWriter, NLM_F } from './message.ts'
 import type { RequestSocket } from './request-socket.ts'
@@ -6,7 +6,7 @@ import type { RequestSocket } from './request-socket.ts'
 /** <linux/netlink.h>: the protocol of sockets that generic families are reached by. */
 export const NETLINK_GENERIC = 16
 /** Octets of struct genlmsghdr: command, version, reserved. */
-export const GENLMSG = 4
+const GENLMSG = 4
 
 /** The one family with a fixed number, which knows the numbers of the others. */
 const CONTROLLER = { id: 16, version: 2, getFamily: 3 } as const
@@ -27,7 +27,7 @@ export const getFamily = (name: string): Buffer =>
   genericRequest(CONTROLLER, CONTROLLER.getFamily).text(CTRL_ATTR.familyName, name).done()
 
 /** Lists all families. */
-export const listFamilies = (): Buffer => genericRequest(CONTROLLER, CONTROLLER.getFamily).done()
+const listFamilies = (): Buffer => genericRequest(CONTROLLER, CONTROLLER.getFamily).done()
 
 /** A family that the kernel has at this moment: no module is loaded for it. Errors: KernelError. */
 export async function listedFamily(

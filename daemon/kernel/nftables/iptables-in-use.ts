@@ -1,6 +1,5 @@
 // Which iptables this host uses, found as Kubernetes' own wrappers of iptables do: by the chains that kubelet makes for
 // this purpose, else by the number of rules.
-
 import { setTimeout as pause } from 'node:timers/promises'
 import { FAMILIES, type Family } from '../../../ipam/address.ts'
 import { SerialQueue } from '../../base/serial-queue.ts'

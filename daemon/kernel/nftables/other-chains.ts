@@ -1,6 +1,5 @@
 // Removes chains and tables of another program that a daemon of its kind left behind, with the rules that jump there:
 // from nftables, iptables on nftables, and iptables-legacy.
-
 import { entriesOf, isRecord, type NftJson } from './parse-own-tables.ts'
 import type { RunNft } from './session.ts'
 
@@ -16,8 +15,8 @@ export const textOfNamed = ({ family, table, chain }: Named): string => [family,
 
 /** What exists of it. Errors: an Error with the kernel's complaint. */
 export async function otherChains(run: RunNft, { isTable, isChain }: Wanted): Promise<readonly Named[]> {
-  const chains = entriesOf(await listed(run, 'list chains')).flatMap((entry) => chainOf(entry))
-  const tables = entriesOf(await listed(run, 'list tables')).flatMap(({ table }) =>
+  const chains = entriesOf(await outputOf(run, 'list chains')).flatMap((entry) => chainOf(entry))
+  const tables = entriesOf(await outputOf(run, 'list tables')).flatMap(({ table }) =>
     isRecord(table) && isTable(String(table.name)) ? [{ family: String(table.family), table: String(table.name) }] : []
   )
   return [...tables, ...chains.filter(({ table, chain }) => !isTable(table) && isChain(chain))]
@@ -41,14 +40,14 @@ export async function removeOtherChains(run: RunNft, found: readonly Named[]): P
   }
   const names = new Set(found.map(textOfNamed))
   for (const place of new Set(found.filter(({ chain }) => chain).map(({ family, table }) => `${family} ${table}`))) {
-    for (const { rule } of entriesOf(await listed(run, `list table ${place}`))) {
+    for (const { rule } of entriesOf(await outputOf(run, `list table ${place}`))) {
       if (!isRecord(rule) || names.has(`${place} ${rule.chain}`)) continue
       if (jumpsOf(rule).some((target) => names.has(`${place} ${target}`)))
         commands.push(`delete rule ${place} ${rule.chain} handle ${rule.handle}`)
     }
   }
   const all = [...commands, ...flushes, ...deletions]
-  if (all.length > 0) await done(run, all.join('; '))
+  if (all.length > 0) await outputOf(run, all.join('; '))
 }
 
 function jumpsOf({ expr }: NftJson): readonly string[] {
@@ -58,9 +57,7 @@ function jumpsOf({ expr }: NftJson): readonly string[] {
     .flatMap(({ jump, goto }) => [jump, goto].flatMap((verdict) => (isRecord(verdict) ? [String(verdict.target)] : [])))
 }
 
-const listed = (run: RunNft, command: string): Promise<string> => done(run, command)
-
-async function done(run: RunNft, commands: string): Promise<string> {
+async function outputOf(run: RunNft, commands: string): Promise<string> {
   const result = await run(commands)
   if (result.done) return result.output
   throw new Error(result.complaints.map(({ words }) => words).join('; '))

@@ -15,7 +15,7 @@ export type V2Configuration = {
 const DEADLINE = 2_000
 const LARGEST = 64 << 10
 
-/** Milliseconds after which it is asked for again: the v3 API is asked every second. */
+/** Milliseconds between two reads; the v3 API is read every second. */
 const AGAIN = 10_000
 
 /** Remembers the last answer for a while. */

@@ -1,7 +1,9 @@
 // What weftd removes when flanneld takes its node over again, and what stays.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { clearGuard } from '../../../daemon/firewall/clear-guard.ts'
 import { handBack, staysForFlanneld } from '../../../daemon/lifecycle/hand-back.ts'
+import { encryptedSubnet } from '../../../daemon/state/encrypted-subnets.ts'
 import type { KernelObject } from '../../../daemon/state/object.ts'
 import { parseIp, parsePrefix } from '../../../ipam/address.ts'
 
@@ -12,10 +14,18 @@ const prefix = parsePrefix('10.244.1.0/24') ?? assert.fail()
 const ip = parseIp('192.0.2.1') ?? assert.fail()
 
 const chain = (name: string): KernelObject => ({ kind: 'nft-chain', ...inWeft, chain: name, digests: [], because })
+/** As a node whose backend encrypts has it. */
+const clearGuardOf = (device: string) =>
+  clearGuard({
+    ...{ devices: [device], networks: { 4: parsePrefix('10.244.0.0/16') ?? assert.fail() }, subnet: { 4: prefix } },
+    ...{ addresses: [], bridge: 'cni0' }
+  })
 const goes: readonly KernelObject[] = [
   chain('tunnel_input'),
   { kind: 'nft-set', ...inWeft, set: 'tunnel_senders', form: 'set', declaration: 'type ifname', because },
   { kind: 'nft-element', ...inWeft, set: 'tunnel_nodes_4', key: '192.0.2.1', because },
+  ...clearGuardOf('weft-wg'),
+  encryptedSubnet(prefix, because),
   { kind: 'link', name: 'weft-gw', form: { type: 'bridge' }, because },
   { kind: 'address', device: 'weft-gw', prefix, because },
   // Those of the wireguard backend name Weft's devices: flanneld's would be cut off.
@@ -38,7 +48,7 @@ const stays: readonly KernelObject[] = [
   { kind: 'address', device: 'cni0', prefix, because }
 ]
 
-test('the guard of the tunnel and devices of Weft alone go; tunnel, bridge, masquerade and host ports stay', () => {
+test('the guards of tunnels and devices of Weft alone go; tunnel, bridge, masquerade and host ports stay', () => {
   assert.deepEqual(
     goes.map(staysForFlanneld),
     goes.map(() => false)

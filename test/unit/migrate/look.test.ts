@@ -6,7 +6,7 @@ import { chmodSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { pidsOf } from '../../../daemon/migrate/look.ts'
+import { trustedPidsOf } from '../../../daemon/lifecycle/processes.ts'
 
 const NAME = 'weft-look-test'
 
@@ -21,5 +21,5 @@ test('a process that another user has given the name does not count', { skip: !i
   const [ours, theirs] = [spawn(program, ['60']), spawn(program, ['60'], { uid: 65_534, gid: 65_534 })]
   t.after(() => [ours, theirs].map((child) => child.kill('SIGKILL')))
   await Promise.all([once(ours, 'spawn'), once(theirs, 'spawn')])
-  assert.deepEqual(pidsOf(NAME), [ours.pid])
+  assert.deepEqual(trustedPidsOf(NAME), [ours.pid])
 })
