@@ -63,6 +63,8 @@ export type VxlanConfig = {
  */
 type Vtep = { readonly subnet: Prefix; readonly mac: Mac; readonly publicIp: Ip }
 
+/** Linux', and so flannel's. */
+const DEFAULT_PORT = 8472
 const HEADERS = { udp: 8, vxlan: 8, ethernet: 14 } as const
 /** Bytes that encapsulation adds: outer IP 20 or 40, UDP, VXLAN, inner Ethernet. */
 const OVERHEAD = { 4: 50, 6: 70 } as const
@@ -103,7 +105,7 @@ export const vxlan = {
 
   config: (keys: JsonObject): VxlanConfig => ({
     vni: integerKey(keys, 'VNI', { default: 1, min: 1, max: 0xff_ffff }),
-    port: integerKey(keys, 'Port', { default: 0, min: 0, max: 65_535 }) || 8472,
+    port: integerKey(keys, 'Port', { default: 0, min: 0, max: 65_535 }) || DEFAULT_PORT,
     underlayMtu: integerKey(keys, 'MTU', { default: 0, min: 0, max: 65_535 }),
     ...(findKey(keys, 'DirectRouting') !== undefined && { directRouting: booleanKey(keys, 'DirectRouting', false) }),
     gbp: booleanKey(keys, 'GBP', false),
@@ -167,11 +169,14 @@ export const vxlan = {
     Object.fromEntries(
       perFamily(node.publicIp).map(([family]) => [
         family,
-        { VNI: config.vni, VtepMAC: vtepMac(node, config, family), Port: config.port }
+        {
+          ...{ VNI: config.vni, VtepMAC: vtepMac(node, config, family) },
+          ...(config.port !== DEFAULT_PORT && { Port: config.port })
+        }
       ])
     ),
 
-  /** Nodes of flannel and of an earlier weftd publish no port: theirs can be any. */
+  /** Flannel's format has no port: weftd publishes one that is not the default, and a lease without can be of any. */
   serves: ({ backendData }: Lease, { vni, port }: VxlanConfig): boolean =>
     perFamily(backendData).every(([, published]) => {
       const value = (key: string) => findKey(asObject(published), key)?.value

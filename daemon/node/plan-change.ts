@@ -64,8 +64,9 @@ export function planChange(before: InUse, next: Configured, change: ChangeFacts)
 }
 
 /** What some nodes still use once this one has changed to `next`, the latest first. */
-function earlierOf(before: InUse, next: Configured, { node, lease, isUnsure, now }: ChangeFacts): readonly Earlier[] {
-  const hasPublished = isUnsure || !next.backend.serves(lease)
+function earlierOf(before: InUse, next: Configured, facts: ChangeFacts): readonly Earlier[] {
+  const { node, lease, isUnsure, now } = facts
+  const hasPublished = isUnsure || publishedAnew(before.read, next, facts) !== undefined
   const all = [...(hasPublished ? [{ ...before.read, since: now }] : []), ...before.earlier]
   // Nodes of those that publish the same are reached by the next one.
   const isServed = ({ backend }: Configured) =>
@@ -73,13 +74,28 @@ function earlierOf(before: InUse, next: Configured, { node, lease, isUnsure, now
   return all.filter((each) => !isServed(each)).slice(0, MOST_EARLIER)
 }
 
+const isSameBackend = (a: Configured, b: Configured): boolean =>
+  a.backend.type === b.backend.type && JSON.stringify(a.conf.backend) === JSON.stringify(b.conf.backend)
+
+/** What this node publishes with the next configuration, where it is anything else than now. */
+function publishedAnew(before: Configured, next: Configured, { node, lease }: ChangeFacts): Lease | undefined {
+  if (isSameBackend(before, next) && next.backend.serves(lease)) return undefined
+  const published = { ...lease, backendType: next.backend.type, backendData: next.backend.publish(node) }
+  return next.backend.serves(lease) && text(lease) === text(published) ? undefined : published
+
+  function text({ backendData }: Lease): string {
+    return perFamily(backendData)
+      .map(([family, data]) => `${family} ${JSON.stringify(data, Object.keys(data ?? {}).sort())}`)
+      .join()
+  }
+}
+
 /**
  * The type of the backend of two that serves no other configuration beside its own: what is not encrypted must not pass
  * beside what is, commands have no second set of nodes, and only nodes of its own may enter its tunnel.
  */
 export function aloneIn(a: Configured, b: Configured): string | undefined {
-  const isSame = a.backend.type === b.backend.type && JSON.stringify(a.conf.backend) === JSON.stringify(b.conf.backend)
-  if (isSame) return undefined
+  if (isSameBackend(a, b)) return undefined
   return [b, a].find(
     ({ backend }) =>
       backend.onlyBy !== undefined ||
@@ -148,8 +164,12 @@ function remade(before: Configured, next: Configured, { node, beside }: Beside):
 }
 
 /** Nodes whose leases would not show when they have changed. */
-function indistinguishable(before: Configured, next: Configured, { lease, others }: ChangeFacts): readonly string[] {
-  if (next.backend.serves(lease)) return []
+function indistinguishable(before: Configured, next: Configured, facts: ChangeFacts): readonly string[] {
+  const { others } = facts
+  const published = publishedAnew(before, next, facts)
+  if (published === undefined) return []
+  if (others.length > 0 && before.backend.serves(published))
+    return ["this node's lease would not say which of the two it uses, so nodes that change later would cut it off"]
   const both = others.filter((each) => next.backend.serves(each) && before.backend.serves(each))
   return both.length === 0
     ? []

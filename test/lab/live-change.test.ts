@@ -39,7 +39,7 @@ async function change(
 const isVxlan =
   (vni: number, port = 8472) =>
   ({ BackendType, BackendData }: Published) =>
-    BackendType === 'vxlan' && BackendData?.VNI === vni && BackendData.Port === port
+    BackendType === 'vxlan' && BackendData?.VNI === vni && (BackendData.Port ?? 8472) === port
 const isHostGw = ({ BackendType }: Published) => BackendType === 'host-gw'
 
 /** Backends' devices on a host. */
@@ -77,8 +77,8 @@ test('no packet is lost over changes of VNI, port, backend, MTU, DirectRouting a
   const loss = await lossOf(
     residents,
     [
-      ['VNI', to({ ...VXLAN, VNI: 7 }, isVxlan(7))],
-      ['Port', to({ ...VXLAN, VNI: 7, Port: 4789 }, isVxlan(7, 4789))],
+      ['VNI', to({ ...VXLAN, VNI: 7, Port: 4789 }, isVxlan(7, 4789))],
+      ['Port', to({ ...VXLAN, VNI: 7, Port: 4790 }, isVxlan(7, 4790))],
       ['vxlan to host-gw', to(HOST_GW, isHostGw)],
       [
         'host-gw to vxlan, and the old devices end',

@@ -14,7 +14,7 @@ const conf = (backend: object, network = '10.244.0.0/16') => JSON.stringify({ Ne
 const VXLAN = { Type: 'vxlan', DirectRouting: false }
 const HOST_GW = { Type: 'host-gw' }
 const MAC = '02:00:00:00:00:02'
-const vxlanLease = (more: object = { VNI: 1, Port: 8472 }) =>
+const vxlanLease = (more: object = { VNI: 1 }) =>
   JSON.stringify({ PublicIP: '192.0.2.2', BackendType: 'vxlan', BackendData: { VtepMAC: MAC, ...more } })
 const hostGwLease = JSON.stringify({ PublicIP: '192.0.2.2', BackendType: 'host-gw' })
 
@@ -95,20 +95,20 @@ test('host-gw to vxlan, and back before the other node has changed: its route ne
 })
 
 test('another VNI, then another port: a device beside the other each time, with one MAC', async () => {
-  const { scene, network } = await joined(conf(VXLAN), vxlanLease())
+  const { scene, network } = await joined(conf({ ...VXLAN, Port: 4789 }), vxlanLease({ VNI: 1, Port: 4789 }))
   await using _ = scene
   const { VtepMAC } = published(network).BackendData
-  scene.file.configure(conf({ ...VXLAN, VNI: 7 }))
+  scene.file.configure(conf({ ...VXLAN, VNI: 7, Port: 4789 }))
   await until(() => published(network).BackendData.VNI === 7, 'the new VNI in our lease')
   assert.deepEqual([...devices(scene)].sort(), ['weft.1', 'weft.7'])
   assert.equal(wayTo(scene), 'weft.1')
-  publishes(scene, vxlanLease({ VNI: 7, Port: 8472 }))
+  publishes(scene, vxlanLease({ VNI: 7, Port: 4789 }))
   await complete(scene, 'weft.7')
   assert.equal(wayTo(scene), 'weft.7')
-  scene.file.configure(conf({ ...VXLAN, VNI: 7, Port: 4789 }))
-  await until(() => published(network).BackendData.Port === 4789, 'the new port in our lease')
+  scene.file.configure(conf({ ...VXLAN, VNI: 7, Port: 4790 }))
+  await until(() => published(network).BackendData.Port === 4790, 'the new port in our lease')
   assert.deepEqual([...devices(scene)].sort(), ['weft.7', 'weft.7b'])
-  publishes(scene, vxlanLease({ VNI: 7, Port: 4789 }))
+  publishes(scene, vxlanLease({ VNI: 7, Port: 4790 }))
   await complete(scene, 'weft.7b')
   assert.equal(wayTo(scene), 'weft.7b')
   assert.equal(published(network).BackendData.VtepMAC, VtepMAC)
@@ -116,7 +116,7 @@ test('another VNI, then another port: a device beside the other each time, with 
   scene.file.configure(conf(HOST_GW))
   await until(() => published(network).BackendType === 'host-gw', 'host-gw in our lease')
   assert.equal(linkNamed(scene.kernel.objects, 'weft.7b')?.mac, VtepMAC)
-  scene.file.configure(conf({ ...VXLAN, VNI: 7, Port: 4789 }))
+  scene.file.configure(conf({ ...VXLAN, VNI: 7, Port: 4790 }))
   await until(() => published(network).BackendData?.VtepMAC === VtepMAC, 'the MAC in our lease again')
 })
 
@@ -166,6 +166,14 @@ for (const [what, from, to, other, reason, cure] of [
     { ...VXLAN, Port: 4789 },
     vxlanLease({ VNI: 1 }),
     /the leases of node-2 do not say which of the two they use/,
+    /^restore/
+  ],
+  [
+    'the default port, which no lease names',
+    { ...VXLAN, Port: 4789 },
+    VXLAN,
+    vxlanLease({ VNI: 1, Port: 4789 }),
+    /this node's lease would not say which of the two it uses/,
     /^restore/
   ],
   [
