@@ -21,8 +21,12 @@ const KEY = 32
 const NO_KEY = new Uint8Array(KEY)
 /** Elements of a nested list have a number, which the kernel ignores. */
 const ELEMENT = 0
-/** Peers in one message: an attribute has 64 KiB at most, and a peer has some 300 octets. */
-const PEERS_IN_MESSAGE = 100
+/** Octets of peers in one message: the length of an attribute has 16 bits. */
+const MOST_OCTETS = 60_000
+/** Octets of a peer without addresses, and of each of these, at most. */
+const OCTETS = { peer: 148, address: 40 } as const
+/** Addresses of one peer in one message. */
+const MOST_ADDRESSES = 1_000
 
 /** A dump of one device: one message, or more where its peers need them. */
 export const getDevice = (family: GenericFamily, device: string): Buffer =>
@@ -41,13 +45,38 @@ export function setDevice(family: GenericFamily, change: DeviceChange): readonly
       })
     return writer.done()
   }
-  const messages: Buffer[] = []
-  for (let at = 0; at === 0 || at < peers.length; at += PEERS_IN_MESSAGE)
-    messages.push(message(at === 0, peers.slice(at, at + PEERS_IN_MESSAGE)))
-  return messages
+  return grouped(peers.flatMap(inParts)).map((group, at) => message(at === 0, group))
 }
 
-function writePeer(writer: MessageWriter, peer: PeerChange): void {
+/** `continues`: more addresses of a peer that is there. */
+type Part = PeerChange & { readonly continues?: true }
+
+function inParts(peer: PeerChange): readonly Part[] {
+  const { publicKey, allowedIps = [] } = peer
+  if (allowedIps.length <= MOST_ADDRESSES) return [peer]
+  const more: Part[] = []
+  for (let at = MOST_ADDRESSES; at < allowedIps.length; at += MOST_ADDRESSES)
+    more.push({ publicKey, allowedIps: allowedIps.slice(at, at + MOST_ADDRESSES), continues: true })
+  return [{ ...peer, allowedIps: allowedIps.slice(0, MOST_ADDRESSES) }, ...more]
+}
+
+/** One group a message; a first one without peers for what is the device's own. */
+function grouped(parts: readonly Part[]): readonly (readonly Part[])[] {
+  const groups: Part[][] = [[]]
+  let octets = 0
+  for (const part of parts) {
+    const size = OCTETS.peer + OCTETS.address * (part.allowedIps?.length ?? 0)
+    if (octets + size > MOST_OCTETS) {
+      groups.push([])
+      octets = 0
+    }
+    groups.at(-1)?.push(part)
+    octets += size
+  }
+  return groups
+}
+
+function writePeer(writer: MessageWriter, peer: Part): void {
   writer.bytes(PEER.publicKey, keyBytes(peer.publicKey))
   if (peer.remove === true) {
     writer.u32(PEER.flags, PEER_F.remove)
@@ -56,7 +85,8 @@ function writePeer(writer: MessageWriter, peer: PeerChange): void {
   const { presharedKey, endpoint, keepalive, allowedIps } = peer
   if (presharedKey !== undefined)
     writer.bytes(PEER.presharedKey, presharedKey === null ? NO_KEY : keyBytes(presharedKey.value))
-  if (allowedIps !== undefined) writer.u32(PEER.flags, PEER_F.replaceAllowedIps)
+  if (allowedIps !== undefined)
+    writer.u32(PEER.flags, peer.continues === true ? PEER_F.updateOnly : PEER_F.replaceAllowedIps)
   if (endpoint !== undefined) writer.bytes(PEER.endpoint, socketAddress(endpoint))
   if (keepalive !== undefined) writer.bytes(PEER.keepalive, u16(keepalive))
   if (allowedIps !== undefined)
