@@ -266,7 +266,7 @@ const OTHERS: Readonly<Record<string, string>> = {
   'daemon/kernel/nftables/facts-reader.ts': '/proc/net',
   'daemon/kernel/nftables/legacy-table.ts': '/proc/net',
   'daemon/kernel/sysctl.ts': '/proc/sys',
-  'daemon/lifecycle/flanneld.ts': '/proc/PID/comm',
+  'daemon/lifecycle/processes.ts': '/proc/PID',
   'daemon/lifecycle/leftovers.ts': '/proc/sys',
   'daemon/main.ts': 'writes /proc/self/comm',
   'daemon/migrate/firewall.ts': '/proc/net',
