@@ -25,7 +25,7 @@ test('two nodes without a Backend: packets of full size, TCP, what the kernel sa
   const ended = await near.pod.exec('ping', ['-c1', '-W5', '-t2', far.address], { check: false })
   assert.match(ended.stdout, /Time to live exceeded/)
   const nowhere = await near.pod.exec('ping', ['-c1', '-W5', '10.244.255.9'], { check: false })
-  assert.match(nowhere.stdout, /Net Unreachable/)
+  assert.match(nowhere.stdout, /Host Unreachable/)
 
   // A stranger's datagram, one of a node with an address of this node's pods inside, and one that is right.
   const before = await echoRequests(near.pod)
