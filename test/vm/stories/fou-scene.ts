@@ -30,10 +30,12 @@ export function echoRequest(from: string, to: string): Buffer {
   return packet
 }
 
-/** Sends it from a host to a node's port; the shell has the socket. */
+const SEND = `const socket = require('node:dgram').createSocket('udp4')
+socket.send(Buffer.from(process.argv[2], 'hex'), 8285, process.argv[1], () => socket.close())`
+
+/** Sends it from a host to a node's port, as one datagram. */
 export async function sendDatagram(host: Host, node: string, payload: Buffer): Promise<void> {
-  const text = [...payload].map((octet) => `\\${octet.toString(8).padStart(3, '0')}`).join('')
-  await host.exec('bash', ['-c', `printf '${text}' >/dev/udp/${node}/8285`])
+  await host.exec(process.execPath, ['-e', SEND, node, payload.toString('hex')])
 }
 
 /** How many echo requests a place has received. */
