@@ -243,6 +243,7 @@ END`)
       },
       { added: [], removed: [] }
     )
+    assert.deepEqual(outlineOfMany, outlineOfOne)
     const changesAtAThousand = await ofOnePod()
     for (const changes of [changesAtOne, changesAtAThousand]) {
       assert.deepEqual(
